@@ -63,6 +63,7 @@ func formSamples() []ruleSample {
 		{"lab elsewhere", "lab", "firmware/sip/a.go", "//tag lab", true},
 		{"lab in the command", "lab", "firmware/cmd/phone/lab.go", "//tag lab", false},
 		{"lab among others", "lab", "firmware/sip/a.go", "//tag linux && lab", true},
+		{"another system", "lab", "hal/a/a.go", "//tag !linux", false},
 		{"not lab", "lab", "firmware/sip/a.go", "//tag !lab", false},
 		{"listener", "listen", "firmware/sip/a.go", `func f() { net.Listen("tcp", ":1") }`, true},
 		{"listener by config", "listen", "firmware/sip/a.go", `func f() { (&net.ListenConfig{}).Listen(ctx, "tcp", ":1") }`, true},

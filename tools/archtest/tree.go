@@ -112,12 +112,26 @@ func (s *Source) Lab() bool {
 	for _, group := range s.AST.Comments {
 		for _, c := range group.List {
 			expr, err := constraint.Parse(c.Text)
-			if err == nil && !expr.Eval(func(tag string) bool { return tag != "lab" }) {
+			if err == nil && wants(expr, "lab") {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// wants reports whether the expression names the tag other than to exclude it.
+func wants(expr constraint.Expr, tag string) bool {
+	switch x := expr.(type) {
+	case *constraint.TagExpr:
+		return x.Tag == tag
+	case *constraint.AndExpr:
+		return wants(x.X, tag) || wants(x.Y, tag)
+	case *constraint.OrExpr:
+		return wants(x.X, tag) || wants(x.Y, tag)
+	default:
+		return false
+	}
 }
 
 func (s *Source) line(pos token.Pos) int { return s.Set.Position(pos).Line }
