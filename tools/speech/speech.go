@@ -16,7 +16,7 @@ const Rate = 16000
 
 // digits in a spoken number: long enough that no other run speaks the same, and
 // for some 30 windows of speech.
-const digits = 8
+const digits = 10
 
 // Number returns a random number as separate digits, ready to be spoken.
 func Number(rng *rand.Rand) string {
