@@ -29,7 +29,7 @@ type audio struct {
 // startAudio hands QEMU one end of a connection by QMP and registers a listener
 // for each direction. The guest must not run yet.
 func startAudio(m *monitor, rates Sound) (*audio, error) {
-	near, far, err := socketPair()
+	near, far, err := dbusPair()
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func startAudio(m *monitor, rates Sound) (*audio, error) {
 // register calls method with one end of a new connection and serves handle on
 // the other.
 func (a *audio) register(method string, handle func(*dbusMessage) *dbusMessage) error {
-	near, far, err := socketPair()
+	near, far, err := dbusPair()
 	if err != nil {
 		return err
 	}

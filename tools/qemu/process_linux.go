@@ -25,7 +25,7 @@ func killGroup(cmd *exec.Cmd) error {
 }
 
 // socketPair returns two connected stream sockets: ours, and one to be
-// inherited by a child. Credentials are passed on both, which D-Bus asks for.
+// handed to another process.
 func socketPair() (*net.UnixConn, *os.File, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -33,16 +33,33 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 	}
 	near, far := os.NewFile(uintptr(pair[0]), "near"), os.NewFile(uintptr(pair[1]), "far")
 	defer near.Close()
-	for _, fd := range pair {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("ask for credentials: %w", err), far.Close())
-		}
-	}
 	conn, err := net.FileConn(near)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("use socket pair: %w", err), far.Close())
 	}
 	return conn.(*net.UnixConn), far, nil
+}
+
+// dbusPair is a socketPair that tells each end the other's credentials, which
+// D-Bus authentication asks for. swtpm stumbles over them, so others do without.
+func dbusPair() (*net.UnixConn, *os.File, error) {
+	near, far, err := socketPair()
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, err := near.SyscallConn()
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("ask for credentials: %w", err), near.Close(), far.Close())
+	}
+	var nearErr error
+	err = raw.Control(func(fd uintptr) {
+		nearErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
+	})
+	farErr := unix.SetsockoptInt(int(far.Fd()), unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
+	if err := errors.Join(err, nearErr, farErr); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("ask for credentials: %w", err), near.Close(), far.Close())
+	}
+	return near, far, nil
 }
 
 // rights is the control message that passes fd, or nothing when it is negative.

@@ -17,6 +17,10 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 	return nil, nil, errors.ErrUnsupported
 }
 
+func dbusPair() (*net.UnixConn, *os.File, error) {
+	return nil, nil, errors.ErrUnsupported
+}
+
 func rights(int) []byte { return nil }
 
 func credentials() []byte { return nil }

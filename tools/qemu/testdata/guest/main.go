@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,7 +28,9 @@ func main() {
 	paint()
 	devices, _ := filepath.Glob("/dev/input/event*")
 	for _, path := range devices {
-		go watch(path)
+		if f, err := os.Open(path); err == nil { // here: the first key may come at once
+			go watch(f)
+		}
 	}
 	fmt.Println("guest: tpm", exists("/dev/tpm0"), "serial", exists("/dev/ttyS0"), "net", exists("/sys/class/net/eth0"), "watchdog", exists("/dev/watchdog"))
 	go factory()
@@ -64,6 +67,12 @@ func paint() {
 		fmt.Println("guest: screen:", err)
 		return
 	}
+	// Without a console on the framebuffer nobody has set the mode yet:
+	// FBIOGET_VSCREENINFO, then FBIOPUT_VSCREENINFO with FB_ACTIVATE_FORCE (linux/fb.h).
+	var info [160]byte
+	err = ioctl(int(f.Fd()), 0x4600, unsafe.Pointer(&info[0]))
+	binary.LittleEndian.PutUint32(info[84:], 128)
+	fmt.Println("guest: mode", err, ioctl(int(f.Fd()), 0x4601, unsafe.Pointer(&info[0])))
 	row := bytes.Repeat([]byte{0x20, 0x40, 0xc0, 0}, 480)
 	for range 320 {
 		if _, err := f.Write(row); err != nil {
@@ -73,11 +82,7 @@ func paint() {
 	fmt.Println("guest: painted")
 }
 
-func watch(path string) {
-	f, err := os.Open(path)
-	if err != nil {
-		return
-	}
+func watch(f *os.File) {
 	b := make([]byte, 24)
 	for {
 		if n, err := f.Read(b); err != nil || n < 24 {
