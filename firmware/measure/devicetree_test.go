@@ -70,9 +70,9 @@ func encodeTree(root *treeNode) []byte {
 	}
 	node(root)
 	structure = be.AppendUint32(structure, 9)
-	total := 40 + 16 + len(structure) + len(names)
+	total := int64(40 + 16 + len(structure) + len(names))
 	var out []byte
-	for _, v := range []int{0xd00dfeed, total, 56, 56 + len(structure), 40, 17, 16, 0, len(names), len(structure)} {
+	for _, v := range []int64{0xd00dfeed, total, 56, 56 + int64(len(structure)), 40, 17, 16, 0, int64(len(names)), int64(len(structure))} {
 		out = be.AppendUint32(out, uint32(v))
 	}
 	return append(append(append(out, make([]byte, 16)...), structure...), names...)
