@@ -2,10 +2,21 @@ package main
 
 import "github.com/spf13/cobra"
 
-// commands lists every command group, one constructor each.
+// commands lists every command group, one constructor each: the
+// manufacturer's first, then the operator's.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
+		newManufacturerCommand(),
+		newImageCommand(),
+		newFlashCommand(),
 		newFactoryCommand(),
 		newVoucherCommand(),
+		newTrustCommand(),
+		newReferenceCommand(),
+		newManifestCommand(),
+		newDeviceCommand(),
+		newConfigCommand(),
+		newAuditCommand(),
+		newStatusCommand(),
 	}
 }
