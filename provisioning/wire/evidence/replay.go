@@ -80,7 +80,7 @@ func ReplayEventLog(raw []byte) ([]Event, map[int]Digest, error) {
 
 // VerifyEventLog replays raw against quoted register values. Every PCR from 0
 // to 7 must have been extended at least once, every PCR that the log extends
-// must be in quoted, and every value must agree.
+// must be in quoted, and every value of quoted must be what the log gives.
 func VerifyEventLog(raw []byte, quoted map[int]Digest) ([]Event, error) {
 	events, values, err := ReplayEventLog(raw)
 	if err != nil {
@@ -92,15 +92,12 @@ func VerifyEventLog(raw []byte, quoted map[int]Digest) ([]Event, error) {
 		}
 	}
 	for pcr := range 24 {
-		value, ok := values[pcr]
-		if !ok {
-			continue
-		}
-		want, ok := quoted[pcr]
-		if !ok {
+		value, extended := values[pcr]
+		want, known := quoted[pcr]
+		if extended && !known {
 			return nil, fmt.Errorf("event log extends PCR %d, which is not quoted", pcr)
 		}
-		if value != want {
+		if value != want { // one that was not extended is zero
 			return nil, fmt.Errorf("PCR %d replays to %s, quoted %s: %w", pcr, value, want, ErrReplay)
 		}
 	}
