@@ -167,6 +167,15 @@ func (f *Fleet) Refuse(ctx context.Context, id device.ID, reason string) error {
 	return f.edit(ctx, id, func(d *Device) { d.State, d.Reason = Refused, reason })
 }
 
+// Lapse records that a trusted phone has not proved itself lately.
+func (f *Fleet) Lapse(ctx context.Context, id device.ID) error {
+	return f.edit(ctx, id, func(d *Device) {
+		if d.State == Trusted {
+			d.State, d.Reason = Enrolled, "no fresh proof"
+		}
+	})
+}
+
 // Retire ends a device's life here.
 func (f *Fleet) Retire(ctx context.Context, id device.ID) error {
 	return f.edit(ctx, id, func(d *Device) { d.State, d.Reason = Retired, "" })
