@@ -4,5 +4,13 @@ import "github.com/spf13/cobra"
 
 // commands lists every command group, one constructor each.
 func commands() []*cobra.Command {
-	return []*cobra.Command{}
+	return []*cobra.Command{
+		newDeviceCommand(),
+		newConfigCommand(),
+		newReferenceCommand(),
+		newTrustCommand(),
+		newManifestCommand(),
+		newAuditCommand(),
+		newStatusCommand(),
+	}
 }
