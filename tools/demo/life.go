@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"time"
@@ -186,13 +186,13 @@ func (d *demo) callSetUp(ctx context.Context) (string, error) {
 func (d *demo) speak(ctx context.Context, from, to *lab.Phone, name string) (string, error) {
 	limit, cancel := context.WithTimeout(ctx, 2*callLimit)
 	defer cancel()
-	number := speech.Number(rand.Reader)
+	number := speech.Number(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	d.rows.progress("phone %s says %q", from.Name, number)
 	result, err := lab.Speak(limit, from, to, number, filepath.Join(d.out, name))
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%q: %d of %d windows match, mean correlation %.2f", number, result.Good, result.Windows, result.Score), nil
+	return fmt.Sprintf("%q: %d of %d windows match, %v behind", number, result.Good, result.Windows, result.Lag), nil
 }
 
 func (d *demo) callEnded(ctx context.Context) (string, error) {

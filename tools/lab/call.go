@@ -60,7 +60,7 @@ func compare(to *Phone, sent []int16, begin time.Time, base string) (speech.Resu
 		}
 	}
 	result := speech.Compare(sent, heard, speech.Rate)
-	if !result.Passed() {
+	if !result.Pass() {
 		return result, fmt.Errorf("what phone %s played is not what was said: %d of %d windows match", to.Name, result.Good, result.Windows)
 	}
 	return result, nil

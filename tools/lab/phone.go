@@ -100,7 +100,11 @@ func (p *Phone) Factory(ctx context.Context, manifest string) error {
 	if err != nil {
 		return err
 	}
-	if err := p.world.Manufacturer.Enroll(ctx, p.Machine.FactoryLine(), roots, p.ID, manifest); err != nil {
+	line, err := p.Machine.FactoryLine()
+	if err != nil {
+		return err
+	}
+	if err := p.world.Manufacturer.Enroll(ctx, line, roots, p.ID, manifest); err != nil {
 		return fmt.Errorf("factory step of phone %s: %w", p.Name, err)
 	}
 	return nil

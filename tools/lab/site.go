@@ -18,12 +18,12 @@ type Site struct {
 func NewSite(ctx context.Context, tools Tools, dir string) (*Site, error) {
 	_, err := Run(ctx, tools.Provisiond, "init", dir, "--name", ProvName, "--sip-name", SIPName, "--domain", Domain,
 		"--listen", ServerAddress+":8443", "--admin-listen", AdminAddress,
-		"--sip-listen", SIPAddress, "--sip-rpc", RPCAddress)
+		"--call-server-listen", SIPAddress, "--call-server-admin", RPCAddress)
 	return &Site{Tools: tools, Dir: dir}, err
 }
 
 // OwnerCA is the certificate that vouchers pin.
-func (s *Site) OwnerCA() string { return filepath.Join(s.Dir, "ca", "owner.pem") }
+func (s *Site) OwnerCA() string { return filepath.Join(s.Dir, "owner-ca.pem") }
 
 // Start runs the servers and waits until they serve.
 func (s *Site) Start(ctx context.Context) error {
@@ -49,7 +49,7 @@ func (s *Site) StartCallServer(ctx context.Context) (err error) {
 	dir := filepath.Join(s.Dir, "kamailio")
 	s.kamailio, err = Start(s.Dir, Command{Name: "kamailio", Dir: dir,
 		Args: []string{"/usr/sbin/kamailio", "-f", filepath.Join(dir, "kamailio.cfg"), "-DD", "-E",
-			"-P", filepath.Join(dir, "kamailio.pid"), "-Y", filepath.Join(dir, "run")},
+			"-P", filepath.Join(dir, "run", "pid"), "-Y", filepath.Join(dir, "run")},
 		Env: []string{"OPENSSL_CONF=" + filepath.Join(dir, "openssl.cnf")}})
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ type World struct {
 	Dir          string // everything the lab writes
 	Tools        Tools
 	Board        qemu.Spec
-	Segment      *segment.Switch
+	Segment      *segment.Segment
 	TPMs         *qemu.TPMAuthority
 	Manufacturer *Manufacturer
 	Site         *Site
@@ -39,7 +39,7 @@ func New(ctx context.Context, root, dir, board string) (*World, error) {
 	}
 	w := &World{Root: root, Dir: dir}
 	var err error
-	if w.Board, err = qemu.ReadSpec(filepath.Join(root, "boards", board, "qemu.toml")); err != nil {
+	if w.Board, err = qemu.LoadSpec(filepath.Join(root, "boards", board, "qemu.toml")); err != nil {
 		return nil, err
 	}
 	if w.Tools, err = BuildTools(ctx, root, filepath.Join(dir, "bin")); err != nil {
@@ -59,10 +59,11 @@ func New(ctx context.Context, root, dir, board string) (*World, error) {
 }
 
 func (w *World) startNetwork(ctx context.Context) (err error) {
-	if w.Segment, err = segment.New(segment.Config{Capture: w.Capture()}); err != nil {
+	w.Segment = segment.New(segment.Config{Seed: 1})
+	if err := w.Segment.StartCapture(w.Capture()); err != nil {
 		return err
 	}
-	if err := w.Segment.OpenTAP(Tap); err != nil {
+	if err := w.Segment.AttachTAP(Tap); err != nil {
 		return err
 	}
 	if err := setupInterfaces(ctx); err != nil {

@@ -30,6 +30,10 @@ type config struct {
 	Reattest        string `toml:"reattest" comment:"interval of fresh proofs on the management stream, at most 30s for a reaction within a minute"`
 	MaxConnections  int    `toml:"max_connections"`
 
+	// CallServerListen is asked for by init only: the address that the
+	// generated Kamailio configuration serves phones on.
+	CallServerListen string `toml:"-"`
+
 	dir                string
 	lifetime, reattest time.Duration
 }

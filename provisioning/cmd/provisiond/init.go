@@ -47,6 +47,7 @@ func runInit(ctx context.Context, args []string, stderr io.Writer) error {
 	flags.StringVar(&cfg.Listen, "listen", ":8443", "address for phones")
 	flags.StringVar(&cfg.AdminListen, "admin-listen", "127.0.0.1:8444", "address for operators")
 	flags.StringVar(&cfg.CallServerAdmin, "call-server-admin", "", "loopback address of the call server's administration")
+	flags.StringVar(&cfg.CallServerListen, "call-server-listen", "", "address for phones of a Kamailio whose configuration is made too")
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' { // DIR may stand before the flags
 		cfg.dir, args = args[0], args[1:]
 	}
@@ -62,6 +63,9 @@ func runInit(ctx context.Context, args []string, stderr io.Writer) error {
 		return errors.New("want: init DIR --name HOST --sip-name HOST --domain DOMAIN")
 	}
 	if err := makeSite(ctx, cfg); err != nil {
+		return fmt.Errorf("init %s: %w", cfg.dir, err)
+	}
+	if err := writeCallServer(cfg); err != nil {
 		return fmt.Errorf("init %s: %w", cfg.dir, err)
 	}
 	fmt.Fprintf(stderr, "site made in %s\nnext: provisiond --config %s\n      ringfence --admin %s device list\n",

@@ -2,19 +2,55 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
+	"net/netip"
+	"path/filepath"
 
 	"ringfence/provisioning/push"
+	"ringfence/provisioning/registrar"
 	"ringfence/provisioning/wire/device"
 )
 
+// callServer is what serve needs of the call server: its live table, and the
+// loop that keeps it.
+type callServer interface {
+	push.Registrar
+	Run(ctx context.Context) error
+}
+
 // newRegistrar connects the call server that the configuration names.
-func newRegistrar(cfg *config, log *slog.Logger) (push.Registrar, error) {
-	if cfg.CallServerAdmin != "" {
-		return nil, errors.New("call_server_admin: this build has no call server connector")
+func newRegistrar(cfg *config, log *slog.Logger) (callServer, error) {
+	if cfg.CallServerAdmin == "" {
+		return detached{log}, nil
 	}
-	return detached{log}, nil
+	admin, err := netip.ParseAddrPort(cfg.CallServerAdmin)
+	if err != nil {
+		return nil, fmt.Errorf("call_server_admin: %w", err)
+	}
+	return registrar.New(registrar.Config{Admin: admin, Domain: cfg.Domain, Log: log})
+}
+
+// writeCallServer writes DIR/kamailio, the configuration of a Kamailio that
+// only this site's phones can use.
+func writeCallServer(cfg *config) error {
+	if cfg.CallServerListen == "" {
+		return nil
+	}
+	listen, err := netip.ParseAddrPort(cfg.CallServerListen)
+	if err != nil {
+		return fmt.Errorf("call-server-listen: %w", err)
+	}
+	admin, err := netip.ParseAddrPort(cfg.CallServerAdmin)
+	if err != nil {
+		return fmt.Errorf("call-server-admin: %w", err)
+	}
+	dir, err := filepath.Abs(cfg.dir)
+	if err != nil {
+		return err
+	}
+	return registrar.Write(filepath.Join(dir, "kamailio"), registrar.Site{Listen: listen, Admin: admin, Domain: cfg.Domain,
+		Certificate: filepath.Join(dir, "sip-server.pem"), Key: filepath.Join(dir, "sip-server.key"), SIPCA: filepath.Join(dir, "sip-ca.pem")})
 }
 
 // detached is a site without a call server: decisions are logged only.
@@ -27,5 +63,10 @@ func (d detached) Allow(_ context.Context, id device.ID, user string) error {
 
 func (d detached) Revoke(_ context.Context, id device.ID) error {
 	d.log.Info("registration revoked, no call server to tell", "device", id)
+	return nil
+}
+
+func (d detached) Run(ctx context.Context) error {
+	<-ctx.Done()
 	return nil
 }
