@@ -38,6 +38,7 @@ phone.dtb (device tree), reference.json (signed reference values), sbom.spdx.jso
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.Board, "board", "virt64", "board, a folder of boards/")
+	f.StringVar(&c.Program.Root, "source", "", "module root of the sources (default: found from the working directory)")
 	f.StringVar(&c.Release, "release", "", "release number, major.minor.patch")
 	f.StringVar(&manufacturer, "manufacturer", "", "folder of the manufacturer's keys")
 	f.StringVar(&c.Out, "out", "", "output folder")
