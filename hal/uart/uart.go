@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"go.bug.st/serial"
 
@@ -24,7 +25,7 @@ func Open(path string, baud int) (io.ReadWriteCloser, error) {
 	}
 	port, err := serial.Open(path, &serial.Mode{BaudRate: baud, DataBits: 8, Parity: serial.NoParity, StopBits: serial.OneStopBit})
 	var perr *serial.PortError
-	if errors.As(err, &perr) && perr.Code() == serial.PortNotFound {
+	if errors.Is(err, os.ErrNotExist) || errors.As(err, &perr) && perr.Code() == serial.PortNotFound {
 		return nil, fmt.Errorf("open serial line %s: %w", path, hal.ErrAbsent)
 	}
 	if err != nil {
