@@ -1,10 +1,3 @@
-// Package measure is PID 1's part of measured boot: it refuses a boot that the
-// firmware did not measure, extends what the firmware leaves out (the device
-// tree) and what only a running system can know (radios), and keeps the log
-// that explains its own extensions. It does not appraise: that is the server's.
-//
-// Sources: TCG PC Client Platform Firmware Profile 1.05, Devicetree
-// Specification 0.4 chapter 5.
 package measure
 
 import (
