@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"ringfence/hal"
+	"ringfence/hal/display"
+	"ringfence/hal/input"
 )
 
 // Board is one kind of phone. Each opener belongs to one role, which closes
@@ -24,18 +26,23 @@ type Board struct {
 	// to a media process for one call.
 	OpenCapture  func() (*os.File, error)
 	OpenPlayback func() (*os.File, error)
-	// OpenHook is the input device of the hook switch, for PID 1.
-	OpenHook func() (*os.File, error)
-	// OpenKeys is the input device of the keys, for ui.
-	OpenKeys func() (*os.File, error)
+	// OpenHook is the input device of the hook switch, for PID 1 alone: who
+	// can grab it could hide that the handset is on hook.
+	OpenHook func() (input.Source, error)
+	// OpenKeys is the input device of the keys, for ui, and for PID 1, which
+	// takes no other role's word that a person pressed one.
+	OpenKeys func() (input.Source, error)
 	// OpenScreen is the framebuffer, for ui.
-	OpenScreen func() (*os.File, error)
+	OpenScreen func() (display.Screen, error)
 	// OpenMicLamp is the lamp that is lit while the microphone is open, for PID 1.
 	OpenMicLamp func() (hal.Lamp, error)
 	// OpenWatchdog is for PID 1; it is armed by opening.
 	OpenWatchdog func() (hal.Watchdog, error)
 	// OpenRadioBlock is for PID 1.
 	OpenRadioBlock func() (RadioBlock, error)
+	// Nodes names the device files that a role may open, by role; PID 1 gives
+	// them to the role's user.
+	Nodes func() (map[string][]string, error)
 	// OpenFactoryLine is the serial line of the factory station, for the agent.
 	OpenFactoryLine func() (io.ReadWriteCloser, error)
 }

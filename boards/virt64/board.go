@@ -9,16 +9,22 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"ringfence/boards"
 	"ringfence/hal"
+	"ringfence/hal/display"
+	"ringfence/hal/input"
 	"ringfence/hal/leds"
 	"ringfence/hal/rfkill"
 	"ringfence/hal/tpm"
 	"ringfence/hal/uart"
 	"ringfence/hal/watchdog"
+)
+
+const (
+	keyboard = "QEMU Virtio Keyboard"
+	screen   = "/dev/fb0"
+	line     = "/dev/ttyS0"
 )
 
 // watchdogSeconds is longer than the slowest boot step under emulation.
@@ -34,13 +40,14 @@ func Board() boards.Board {
 		OpenTPM:         openTPM,
 		OpenCapture:     func() (*os.File, error) { return device("/dev/snd/pcmC0D0c", os.O_RDWR) },
 		OpenPlayback:    func() (*os.File, error) { return device("/dev/snd/pcmC0D0p", os.O_RDWR) },
-		OpenHook:        func() (*os.File, error) { return input("phone-keys") },
-		OpenKeys:        func() (*os.File, error) { return input("QEMU Virtio Keyboard") },
-		OpenScreen:      func() (*os.File, error) { return device("/dev/fb0", os.O_RDWR) },
+		OpenHook:        func() (input.Source, error) { return open("phone-keys") },
+		OpenKeys:        func() (input.Source, error) { return open(keyboard) },
+		OpenScreen:      openScreen,
 		OpenMicLamp:     func() (hal.Lamp, error) { return leds.Open("/sys/class/leds/mic:red") },
 		OpenWatchdog:    func() (hal.Watchdog, error) { return watchdog.Open("/dev/watchdog", watchdogSeconds) },
 		OpenRadioBlock:  func() (boards.RadioBlock, error) { return rfkill.Open("/dev/rfkill") },
-		OpenFactoryLine: func() (io.ReadWriteCloser, error) { return uart.Open("/dev/ttyS0", uart.Baud) },
+		OpenFactoryLine: func() (io.ReadWriteCloser, error) { return uart.Open(line, uart.Baud) },
+		Nodes:           nodes,
 	}
 }
 
@@ -63,20 +70,39 @@ func device(path string, flags int) (*os.File, error) {
 	return f, err
 }
 
-// input opens the evdev device with the given name: numbers depend on the
+// open opens the evdev device with the given name: numbers depend on the
 // order in which drivers start.
-func input(name string) (*os.File, error) {
-	paths, err := filepath.Glob("/sys/class/input/event*/device/name")
+func open(name string) (input.Source, error) {
+	path, err := input.Find(name)
+	if err != nil {
+		return nil, absent(err)
+	}
+	d, err := input.Open(path, false)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range paths {
-		raw, err := os.ReadFile(p)
-		if err != nil || strings.TrimSpace(string(raw)) != name {
-			continue
-		}
-		event := filepath.Base(filepath.Dir(filepath.Dir(p)))
-		return device("/dev/input/"+event, os.O_RDWR)
+	return d, nil
+}
+
+func absent(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.Join(err, hal.ErrAbsent)
 	}
-	return nil, fmt.Errorf("input device %q: %w", name, hal.ErrAbsent)
+	return err
+}
+
+func openScreen() (display.Screen, error) {
+	d, err := display.Open(screen)
+	if err != nil {
+		return nil, absent(err)
+	}
+	return d, nil
+}
+
+func nodes() (map[string][]string, error) {
+	keys, err := input.Find(keyboard)
+	if err != nil {
+		return nil, absent(err)
+	}
+	return map[string][]string{"ui": {keys, screen}, "agent": {tpm.Path, line}}, nil
 }
