@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"ringfence/provisioning/wire"
 )
@@ -165,8 +166,15 @@ func (c *Conn) sendLocked(m message, in any, files []*os.File) error {
 	if len(raw) > MaxMessage || len(files) > MaxFiles {
 		return fmt.Errorf("%d bytes and %d files: %w", len(raw), len(files), wire.ErrTooLarge)
 	}
-	return write(c.sock, raw, files)
+	if err := errors.Join(c.sock.SetWriteDeadline(time.Now().Add(patience)), write(c.sock, raw, files)); err != nil {
+		_ = c.sock.Close() // a peer that does not read must not hold up the others
+		return err
+	}
+	return nil
 }
+
+// patience is how long a peer with a full queue is waited for.
+const patience = 300 * time.Millisecond
 
 // run reads until the connection ends. It is the only reader.
 func (c *Conn) run(ctx context.Context) error {

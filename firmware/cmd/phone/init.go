@@ -15,7 +15,6 @@ import (
 	"ringfence/boards"
 	"ringfence/boards/all"
 	"ringfence/firmware/boot"
-	"ringfence/firmware/intercom"
 	"ringfence/firmware/measure"
 	"ringfence/firmware/radio"
 	"ringfence/firmware/supervise"
@@ -221,6 +220,9 @@ func (m *machine) showHalt(e *boot.HaltError) {
 		m.log.Error("screen", "error", err)
 		return
 	}
+	if err := m.giveNodes(); err != nil {
+		m.log.Error("screen", "error", err)
+	}
 	r.Args = []string{"halted", e.Step, e.Err.Error()}
 	m.run(r)
 }
@@ -265,6 +267,25 @@ func (m *machine) role(name string) (supervise.Role, error) {
 }
 
 func (m *machine) startRoles(context.Context) error {
+	if err := m.giveNodes(); err != nil {
+		return err
+	}
+	// The logs that explain the quoted registers: the agent shows them.
+	for _, p := range []string{"/sys/kernel/security/tpm0/binary_bios_measurements", "/sys/kernel/security/ima/binary_runtime_measurements"} {
+		if err := os.Chown(p, 0, uidAgent); err != nil {
+			return fmt.Errorf("give %s to agent: %w", p, err)
+		}
+	}
+	for _, name := range append([]string{roleAgent, roleUI, roleMedia}, labRoleNames()...) {
+		if err := m.start(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveNodes gives each role's user the device files of its role.
+func (m *machine) giveNodes() error {
 	nodes, err := m.board.Nodes()
 	if err != nil {
 		return err
@@ -278,17 +299,6 @@ func (m *machine) startRoles(context.Context) error {
 			if err := os.Chown(p, users[role], users[role]); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("give %s to %s: %w", p, role, err)
 			}
-		}
-	}
-	// The logs that explain the quoted registers: the agent shows them.
-	for _, p := range []string{"/sys/kernel/security/tpm0/binary_bios_measurements", "/sys/kernel/security/ima/binary_runtime_measurements"} {
-		if err := os.Chown(p, 0, uidAgent); err != nil {
-			return fmt.Errorf("give %s to agent: %w", p, err)
-		}
-	}
-	for _, name := range append([]string{roleAgent, roleUI, roleMedia}, labRoleNames()...) {
-		if err := m.start(name); err != nil {
-			return err
 		}
 	}
 	return nil
