@@ -4,5 +4,8 @@ import "github.com/spf13/cobra"
 
 // commands lists every command group, one constructor each.
 func commands() []*cobra.Command {
-	return []*cobra.Command{}
+	return []*cobra.Command{
+		newFactoryCommand(),
+		newVoucherCommand(),
+	}
 }
