@@ -45,7 +45,7 @@ func (r importRule) allows(name string, test bool) bool {
 		if strings.HasPrefix(own, "tools/") && !strings.HasPrefix(r.from, "tools/") {
 			return false
 		}
-		return listed(r.ours, own) || test && matches(testHelpers, own)
+		return listed(r.ours, own) || test && (matches(testHelpers, own) || r.from == "firmware/**" && matches(testDrivers, own))
 	}
 	if first, _, _ := strings.Cut(name, "/"); !strings.Contains(first, ".") {
 		return test || !slices.Contains(r.std, name)

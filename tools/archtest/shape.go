@@ -129,6 +129,9 @@ func Listeners(t *Tree) []Finding {
 				return true
 			}
 			name := calleeName(call)
+			if name.receiver == "intercom" {
+				return true
+			}
 			if slices.Contains(listenCalls(), name.method) || name.receiver == "http" && strings.HasPrefix(name.method, "Serve") {
 				found = append(found, s.finding("listen", call.Pos(), "%s.%s opens a listener", name.receiver, name.method))
 			}
