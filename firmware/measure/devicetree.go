@@ -28,7 +28,7 @@ const (
 
 // Format constants (Devicetree Specification 5.2 and 5.4.1).
 const (
-	fdtMagic      = 0xd00dfeed
+	fdtMagic      = uint32(0xd00dfeed)
 	fdtHeaderSize = 40
 	fdtVersion    = 17
 	tokenBegin    = 1

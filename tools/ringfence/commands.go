@@ -7,5 +7,8 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newFactoryCommand(),
 		newVoucherCommand(),
+		newImageCommand(),
+		newFlashCommand(),
+		newManufacturerCommand(),
 	}
 }

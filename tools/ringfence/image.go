@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"ringfence/tools/image"
+)
+
+func newImageCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "image", Short: "Build the kernel and the signed image of a board"}
+	cmd.AddCommand(newImageKernelCommand(), newImageBuildCommand())
+	return cmd
+}
+
+func newImageKernelCommand() *cobra.Command {
+	var board string
+	var test bool
+	c := image.KernelConfig{}
+	cmd := &cobra.Command{
+		Use:   "kernel",
+		Short: "Build a board's kernel, or find it in the cache",
+		Long:  "Build a board's kernel (about 3 minutes on 2 cores, 2.5 GB of disk meanwhile), or find it in the cache.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c.Fragments = image.Fragments(filepath.Join("boards", board), test)
+			c.Progress = progress(cmd.ErrOrStderr())
+			k, err := image.BuildKernel(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), k.Image)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&board, "board", "virt64", "board, a folder of boards/")
+	cmd.Flags().BoolVar(&test, "test", false, "the kernel of test images, with simulated radios")
+	cmd.Flags().BoolVar(&c.Rebuild, "rebuild", false, "build again and require the same bits")
+	cmd.Flags().StringVar(&c.CacheDir, "cache", "", "cache folder (default ${XDG_CACHE_HOME:-$HOME/.cache}/ringfence/kernel)")
+	return cmd
+}
+
+func progress(w io.Writer) image.Progress {
+	return func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
+}
