@@ -1,0 +1,108 @@
+// Package virt64 is the wiring of QEMU's arm64 "virt" machine as a desk phone:
+// an ES1370 as codec, virtio keyboard and screen, a PL061 with hook switch and
+// lamp, a TPM, a PCI serial line and an i6300esb watchdog. QEMU's arguments
+// are data beside it (qemu.toml), not code.
+package virt64
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"ringfence/boards"
+	"ringfence/hal"
+	"ringfence/hal/display"
+	"ringfence/hal/input"
+	"ringfence/hal/leds"
+	"ringfence/hal/rfkill"
+	"ringfence/hal/tpm"
+	"ringfence/hal/uart"
+	"ringfence/hal/watchdog"
+)
+
+const (
+	keyboard = "QEMU Virtio Keyboard"
+	screen   = "/dev/fb0"
+	line     = "/dev/ttyS0"
+)
+
+// watchdogSeconds is longer than the slowest boot step under emulation.
+const watchdogSeconds = 30
+
+// Board returns the wiring.
+func Board() boards.Board {
+	return boards.Board{
+		Name:       "virt64",
+		Compatible: "linux,dummy-virt",
+		Interface:  "eth0",
+
+		OpenTPM:         openTPM,
+		OpenCapture:     func() (*os.File, error) { return device("/dev/snd/pcmC0D0c", os.O_RDWR) },
+		OpenPlayback:    func() (*os.File, error) { return device("/dev/snd/pcmC0D0p", os.O_RDWR) },
+		OpenHook:        func() (input.Source, error) { return open("phone-keys") },
+		OpenKeys:        func() (input.Source, error) { return open(keyboard) },
+		OpenScreen:      openScreen,
+		OpenMicLamp:     func() (hal.Lamp, error) { return leds.Open("/sys/class/leds/mic:red") },
+		OpenWatchdog:    func() (hal.Watchdog, error) { return watchdog.Open("/dev/watchdog", watchdogSeconds) },
+		OpenRadioBlock:  func() (boards.RadioBlock, error) { return rfkill.Open("/dev/rfkill") },
+		OpenFactoryLine: func() (io.ReadWriteCloser, error) { return uart.Open(line, uart.Baud) },
+		Nodes:           nodes,
+	}
+}
+
+func openTPM() (hal.PCRs, error) {
+	d, err := tpm.Open(tpm.Path)
+	if errors.Is(err, tpm.ErrAbsent) {
+		return nil, errors.Join(err, hal.ErrAbsent)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func device(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("open %s: %w", path, hal.ErrAbsent)
+	}
+	return f, err
+}
+
+// open opens the evdev device with the given name: numbers depend on the
+// order in which drivers start.
+func open(name string) (input.Source, error) {
+	path, err := input.Find(name)
+	if err != nil {
+		return nil, absent(err)
+	}
+	d, err := input.Open(path, false)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func absent(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.Join(err, hal.ErrAbsent)
+	}
+	return err
+}
+
+func openScreen() (display.Screen, error) {
+	d, err := display.Open(screen)
+	if err != nil {
+		return nil, absent(err)
+	}
+	return d, nil
+}
+
+func nodes() (map[string][]string, error) {
+	keys, err := input.Find(keyboard)
+	if err != nil {
+		return nil, absent(err)
+	}
+	return map[string][]string{"ui": {keys, screen}, "agent": {tpm.Path, line}}, nil
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"ringfence/firmware/intercom"
+	"ringfence/firmware/network"
+	"ringfence/firmware/supervise"
+	"ringfence/provisioning/wire/report"
+)
+
+// hub is what init knows and whom it tells. It takes each role's word only
+// for what is that role's to say.
+type hub struct {
+	roles []supervise.Role
+
+	mu         sync.Mutex // guards what follows
+	once       bool
+	opened     error
+	told       map[*intercom.Conn]struct{}
+	stages     []report.Stage
+	radios     []string
+	events     []eventMessage // until the agent listens; at most maxEvents
+	records    []recordMessage
+	lease      *leaseMessage
+	config     *configMessage
+	registered bool
+	inCall     bool
+	offHook    bool
+	machine    *machine
+}
+
+// maxEvents bounds what waits for the agent; the oldest is dropped.
+const maxEvents = 64
+
+func newHub() *hub { return &hub{told: map[*intercom.Conn]struct{}{}, radios: []string{}} }
+
+// open makes the sockets of all roles and begins to answer at init's own.
+func (h *hub) open(m *machine) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.once {
+		return h.opened
+	}
+	h.once, h.machine = true, m
+	l, err := intercom.Listen(socket(roleInit))
+	if err != nil {
+		h.opened = err
+		return err
+	}
+	if h.roles, h.opened = withSockets(append(table(), labTable()...)); h.opened != nil {
+		return h.opened
+	}
+	users := []int{uidInit, uidNet, uidAgent, uidUI, uidCall}
+	m.work.Go(func() {
+		err := intercom.Serve(m.ctx, l, users, h.handle, func(uid int) { m.log.Warn("refused", "user", uid) })
+		m.log.Error("intercom ended", "error", err)
+	})
+	return nil
+}
+
+// allowed says who may ask what.
+func allowed(verb string, uid int) bool {
+	who := map[string][]int{
+		verbSubscribe: {uidNet, uidAgent, uidUI, uidCall},
+		verbStage:     {uidNet, uidAgent, uidCall},
+		verbEvent:     {uidNet, uidAgent, uidUI, uidCall},
+		verbLease:     {uidNet},
+		verbConfig:    {uidAgent},
+		verbUnproven:  {uidAgent},
+		verbStatus:    {uidAgent},
+		verbLine:      {uidCall},
+		verbRecord:    {uidCall},
+		verbReserve:   {uidCall},
+		verbStart:     {uidCall},
+		verbStop:      {uidCall},
+	}
+	return slices.Contains(who[verb], uid)
+}
+
+var errNotYours = errors.New("not for this role to ask")
+
+func (h *hub) handle(ctx context.Context, r *intercom.Request) (any, error) {
+	for _, f := range r.Files {
+		_ = f.Close() // nobody passes descriptors to init
+	}
+	if !allowed(r.Verb, r.Conn.UID()) {
+		return nil, errNotYours
+	}
+	m := h.machine
+	switch r.Verb {
+	case verbSubscribe:
+		return nil, h.subscribe(r.Conn)
+	case verbStatus:
+		return h.status()
+	case verbStage:
+		return decode(r, func(in stageMessage) error { m.stage(in.Name); return nil })
+	case verbEvent:
+		return decode(r, func(in eventMessage) error { h.event(in); return nil })
+	case verbLease:
+		return decode(r, func(in leaseMessage) error { m.leased(in); return nil })
+	case verbConfig:
+		return decode(r, m.configured)
+	case verbUnproven:
+		return nil, m.unproven()
+	case verbLine:
+		return decode(r, m.line)
+	case verbRecord:
+		return decode(r, func(in recordMessage) error { h.record(in); return nil })
+	}
+	return m.mediaRequest(ctx, r)
+}
+
+// decode reads a request strictly and passes it on.
+func decode[T any](r *intercom.Request, f func(T) error) (any, error) {
+	var in T
+	if err := r.Decode(&in); err != nil {
+		return nil, err
+	}
+	return nil, f(in)
+}
+
+// subscribe adds a listener and tells it the present state.
+func (h *hub) subscribe(c *intercom.Conn) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for old := range h.told {
+		select {
+		case <-old.Done():
+			delete(h.told, old)
+		default:
+		}
+	}
+	h.told[c] = struct{}{}
+	errs := []error{c.Notify(verbHook, hookMessage{h.offHook})}
+	if h.lease != nil {
+		errs = append(errs, c.Notify(verbLease, *h.lease))
+	}
+	if h.config != nil && c.UID() != uidAgent {
+		errs = append(errs, c.Notify(verbConfig, *h.config))
+	}
+	if c.UID() == uidAgent {
+		for _, e := range h.events {
+			errs = append(errs, c.Notify(verbEvent, e))
+		}
+		for _, r := range h.records {
+			errs = append(errs, c.Notify(verbRecord, r))
+		}
+		h.events, h.records = nil, nil
+	}
+	return errors.Join(errs...)
+}
+
+// tell sends a notice to the subscribed roles among users and returns how many
+// heard it. h.mu is held.
+func (h *hub) tell(verb string, in any, users ...int) int {
+	n := 0
+	for c := range h.told {
+		if slices.Contains(users, c.UID()) && c.Notify(verb, in) == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// Tell is tell for those who do not hold the lock.
+func (h *hub) Tell(verb string, in any, users ...int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tell(verb, in, users...)
+}
+
+func (h *hub) event(e eventMessage) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tell(verbEvent, e, uidAgent) == 0 {
+		h.events = append(h.events, e)
+		h.events = h.events[max(0, len(h.events)-maxEvents):]
+	}
+}
+
+func (h *hub) record(r recordMessage) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tell(verbRecord, r, uidAgent) == 0 {
+		h.records = append(h.records, r)
+		h.records = h.records[max(0, len(h.records)-maxEvents):]
+	}
+}
+
+func (h *hub) setRadios(found []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.radios = slices.Clone(found)
+}
+
+// maxStages bounds the stages: there are eight.
+const maxStages = 16
+
+// reached notes a stage; first is false when it was reached before.
+func (h *hub) reached(name string, now float64) (when float64, first bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.stages {
+		if s.Name == name {
+			return s.At, false
+		}
+	}
+	if len(h.stages) >= maxStages {
+		return now, false
+	}
+	h.stages = append(h.stages, report.Stage{Name: name, At: now})
+	return now, true
+}
+
+// status is the phone as it is now.
+func (h *hub) status() (statusMessage, error) {
+	sockets, err := network.Sockets("/proc/net")
+	if err != nil {
+		return statusMessage{}, fmt.Errorf("status: %w", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return statusMessage{Uptime: bootClock(), Registered: h.registered, InCall: h.inCall, Sockets: sockets,
+		Radios: slices.Clone(h.radios), Stages: slices.Clone(h.stages)}, nil
+}

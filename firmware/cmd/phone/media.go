@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func runMedia(ctx context.Context, _ []string) error { <-ctx.Done(); return nil }
