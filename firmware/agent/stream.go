@@ -31,6 +31,7 @@ type stream struct {
 	connected func()
 	judged    bool // evidence was sent and the server has not answered yet
 	proven    bool // evidence was accepted on this connection
+	owed      int  // our pings that the server has not answered
 }
 
 // stream keeps the management connection until it breaks, the server says bye
@@ -120,7 +121,11 @@ func (s *stream) handle(m *wire.Message) error {
 	case m.Ping != nil && !m.Ping.Answer:
 		return s.send(&wire.Message{Ping: &wire.Ping{Answer: true}})
 	case m.Ping != nil:
-		s.accepted()
+		// Answers come in order: when none is owed, the ping that followed the
+		// evidence was answered too.
+		if s.owed--; s.owed == 0 {
+			s.accepted()
+		}
 		return nil
 	case m.Bye != nil && s.judged:
 		return fmt.Errorf("%w: %s", ErrNotProven, m.Bye.Reason)
@@ -181,6 +186,9 @@ func (s *stream) receive(c *wire.Config) error {
 func (s *stream) send(messages ...*wire.Message) error {
 	var frame []byte
 	for _, m := range messages {
+		if m.Ping != nil && !m.Ping.Answer {
+			s.owed++
+		}
 		var err error
 		if frame, err = wire.AppendFrame(frame, m); err != nil {
 			return err

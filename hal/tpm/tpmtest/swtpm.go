@@ -29,6 +29,9 @@ type TPM struct {
 	PEM    []byte              // Roots as PEM
 }
 
+// Floor returns the configuration floor, for tests that may not import hal/tpm.
+func (v *TPM) Floor() *tpm.Floor { return v.Device.Floor(tpm.ConfigFloor) }
+
 // Start runs a swtpm with an EK certificate until the test ends. Without swtpm
 // the test is skipped, in CI it fails.
 func Start(t testing.TB) *TPM {
