@@ -21,6 +21,8 @@ const (
 	maxSkip = 256 << 10 // a body that is read and thrown away
 )
 
+const settleTime = 50 * time.Millisecond
+
 // guard stands between the connection and sipgo: Read returns only whole
 // messages that passed validate, in canonical form. A refused request is
 // answered here and the connection lives on; only a message whose end cannot
@@ -45,6 +47,7 @@ func (g *guard) Read(b []byte) (int, error) {
 	for len(g.pending) == 0 {
 		msg, err := g.next()
 		if err != nil {
+			g.settle(err)
 			g.fail(err)
 			return 0, err
 		}
@@ -53,6 +56,19 @@ func (g *guard) Read(b []byte) (int, error) {
 	n := copy(b, g.pending)
 	g.pending = g.pending[n:]
 	return n, nil
+}
+
+// settle lets sipgo finish the messages before an end of stream. It handles
+// each in a goroutine of its own, and a refusal that the server sends right
+// before it closes would otherwise lose the race with the close.
+func (g *guard) settle(err error) {
+	if !errors.Is(err, io.EOF) {
+		return
+	}
+	select {
+	case <-time.After(settleTime):
+	case <-g.down:
+	}
 }
 
 // Close implements net.Conn.

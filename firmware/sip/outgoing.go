@@ -74,7 +74,7 @@ func (p *Phone) invite(l *link, target sip.Uri, offer *sdp.Offer) *sip.Request {
 func (p *Phone) awaitFinal(ctx context.Context, c *call, l *link, req *sip.Request, tx sip.ClientTransaction) (*sip.Response, string) {
 	limit := time.NewTimer(p.cfg.RingLimit)
 	defer limit.Stop()
-	reason, provisional, cancelled := "", false, false
+	reason, provisional, ringing, cancelled := "", false, false, false
 	stop, done := c.stop, ctx.Done()
 	for {
 		select {
@@ -82,10 +82,11 @@ func (p *Phone) awaitFinal(ctx context.Context, c *call, l *link, req *sip.Reque
 			if !res.IsProvisional() {
 				return res, reason
 			}
-			if !provisional && res.StatusCode >= 180 {
+			if !ringing && res.StatusCode >= 180 {
+				ringing = true
 				p.emit(Event{Kind: RingingOut, Peer: c.record.Peer, Emergency: c.emergency})
 			}
-			provisional = provisional || res.StatusCode >= 100
+			provisional = true
 		case <-tx.Done():
 			if reason == "" {
 				reason = reasonRefused

@@ -224,6 +224,18 @@ func (c *Connector) refill(ctx context.Context) error {
 
 var errAbsent = errors.New("call server has no such entry")
 
+// absent recognises how Kamailio 5 says that a key is not there: htable.get
+// answers 500 with a text, ul.rm 404.
+func absent(code int, text string) bool {
+	text = strings.ToLower(text)
+	for _, known := range []string{"not found", "doesn't exist", "no such", "not exist"} {
+		if strings.Contains(text, known) {
+			return true
+		}
+	}
+	return code == http.StatusNotFound
+}
+
 func ignoreAbsent(err error) error {
 	if errors.Is(err, errAbsent) {
 		return nil
@@ -253,8 +265,7 @@ func (c *Connector) call(ctx context.Context, result any, method string, params 
 		return fmt.Errorf("%s: answer %.80q: %w", method, raw, err)
 	}
 	if e := answer.Error; e != nil {
-		text := strings.ToLower(e.Message)
-		if e.Code == 404 || strings.Contains(text, "not found") || strings.Contains(text, "no such key") || strings.Contains(text, "no such item") || strings.Contains(text, "not exist") {
+		if absent(e.Code, e.Message) {
 			return fmt.Errorf("%s: %s: %w", method, e.Message, errAbsent)
 		}
 		return fmt.Errorf("%s: %d %s", method, e.Code, e.Message)

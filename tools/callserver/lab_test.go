@@ -11,7 +11,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -19,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -87,6 +87,11 @@ func sipCert(id device.ID) func(*x509.Certificate) {
 	}
 }
 
+func TestMain(m *testing.M) {
+	sip.QuietLibrary()
+	os.Exit(m.Run())
+}
+
 type lab struct {
 	t      testing.TB
 	dir    string
@@ -137,7 +142,7 @@ func newLab(t testing.TB) *lab {
 	l.site = registrar.Site{Listen: freePort(t), Admin: freePort(t), Domain: domain, Certificate: file("server.pem"), Key: file("server.key"),
 		SIPCA: file("sip-ca.pem"), Workers: 2}
 	l.start()
-	l.conn, err = registrar.New(registrar.Config{Admin: l.site.Admin, Domain: domain, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Interval: 200 * time.Millisecond})
+	l.conn, err = registrar.New(registrar.Config{Admin: l.site.Admin, Domain: domain, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Interval: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +200,7 @@ func (l *lab) phone(id device.ID, user string, ca authority, edit func(*x509.Cer
 			return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: opaque{key}}, nil
 		},
 		Policy: sdp.Policy{Codecs: []lock.Codec{lock.G722}, Suites: []lock.Suite{lock.AEADAES256GCM}}, Media: p.media,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Events: func(e sip.Event) { p.events <- e },
+		Log: slog.New(slog.NewTextHandler(l.t.Output(), nil)).With("user", user), Events: func(e sip.Event) { p.events <- e },
 		RetryBase: 200 * time.Millisecond, RetryMax: time.Second, Emergency: []string{"112"}}
 	for _, c := range change {
 		c(&cfg)
@@ -217,8 +222,15 @@ func (l *lab) good(id device.ID, user string, change ...func(*sip.Config)) *phon
 	l.t.Helper()
 	l.allow(id, user)
 	p := l.phone(id, user, l.sipCA, sipCert(id), change...)
-	p.expect(sip.Registered)
-	return p
+	for {
+		e := <-p.events
+		if e.Kind == sip.Registered {
+			return p
+		}
+		if !strings.Contains(e.Reason, "503 Starting") { // the table may not be filled yet
+			l.t.Fatalf("%s is not registered: %s", id, e.Reason)
+		}
+	}
 }
 
 // expect returns the next event of kind and fails on any other.
