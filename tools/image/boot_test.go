@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,9 +59,13 @@ func (b labBoard) boot(t *testing.T) string {
 		t.Fatal(err)
 	}
 	args := append(append(machineArgs(Virt64()), tpmArgs(dir)...), flash...)
-	args = append(args, "-dtb", filepath.Join(dir, "phone.dtb"), "-display", "none", "-nic", "none", "-monitor", "none",
-		"-serial", "file:"+console, "-no-reboot", "-device", "virtio-rng-pci",
-		"-drive", "if=none,id=d0,format=raw,file="+disk, "-device", "virtio-blk-pci,drive=d0")
+	args = append(args, "-dtb", filepath.Join(dir, "phone.dtb"), "-display", "none", "-nodefaults", "-monitor", "none",
+		"-serial", "file:"+console, "-no-reboot", "-drive", "if=none,id=d0,format=raw,file="+disk, "-netdev", "hubport,id=n0,hubid=0",
+		"-audiodev", "none,id=a0", "-chardev", "null,id=s0")
+	for slot, device := range []string{"virtio-net-pci,netdev=n0,romfile=", "virtio-blk-pci,drive=d0", "virtio-keyboard-pci",
+		"virtio-gpu-pci,xres=480,yres=320", "ES1370,audiodev=a0", "pci-serial,chardev=s0", "i6300esb", "virtio-rng-pci"} {
+		args = append(args, "-device", fmt.Sprintf("%s,addr=%#x", device, slot+2))
+	}
 	ended := make(chan error, 1)
 	go func() {
 		_, err := run(ctx, dir, nil, "qemu-system-aarch64", args...)
@@ -153,6 +158,38 @@ func TestReferenceEqualsBoot(t *testing.T) {
 		}
 	}
 	checkGuestTree(t, console, ref)
+}
+
+// An image that was altered and signed again boots, and differs in the
+// registers of the altered part and no others.
+func TestAlteredAndSignedAgain(t *testing.T) {
+	requireQEMU(t)
+	c := buildProbe(t, "")
+	tests := []struct {
+		component string
+		want      []int
+	}{{"kernel", []int{4, 11}}, {"initramfs", []int{4, 9, 11}}, {"command line", []int{4, 9, 11}}}
+	board := labBoard{tree: c.mustRead(t, FileTree), vars: c.mustRead(t, FileVariables), image: c.mustRead(t, FileSigned)}
+	control := board.boot(t)
+	for _, tt := range tests {
+		altered, err := Alter(c.mustRead(t, FileUnsigned), tt.component)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if board.image, err = SignImage(t.Context(), altered, c.Manufacturer); err != nil {
+			t.Fatal(err)
+		}
+		console := board.boot(t)
+		var differ []int
+		for _, i := range release.ExactPCRs {
+			if name := fmt.Sprintf("pcr%d", i); probeField(t, console, name) != probeField(t, control, name) {
+				differ = append(differ, i)
+			}
+		}
+		if !slices.Equal(differ, tt.want) {
+			t.Errorf("%s altered: PCRs %v differ, want %v", tt.component, differ, tt.want)
+		}
+	}
 }
 
 func checkGuestTree(t *testing.T, console string, ref *release.Reference) {

@@ -25,6 +25,7 @@ func (p Progress) say(format string, args ...any) {
 // error names the tool and carries the end of what it said.
 func run(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
+	endGroup(cmd)
 	cmd.Dir = dir
 	cmd.Env = append(append(os.Environ(), "LC_ALL=C", "TZ=UTC"), env...)
 	var out, errs bytes.Buffer
@@ -33,6 +34,13 @@ func run(ctx context.Context, dir string, env []string, name string, args ...str
 		return "", fmt.Errorf("run %s: %w: %s", filepath.Base(name), err, tail(errs.String()+out.String(), 600))
 	}
 	return out.String(), nil
+}
+
+// endGroup puts cmd into a process group of its own, all of which ends when
+// its context does: make and apt have children.
+func endGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 }
 
 func tail(s string, n int) string {

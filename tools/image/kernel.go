@@ -82,7 +82,10 @@ func (c *KernelConfig) buildInto(ctx context.Context, dir string, wanted fragmen
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	tree, err := os.MkdirTemp(c.CacheDir, "build-")
+	if err := removeStale(dir); err != nil {
+		return err
+	}
+	tree, err := os.MkdirTemp(dir, "build-")
 	if err != nil {
 		return err
 	}
@@ -114,6 +117,16 @@ func (c *KernelConfig) buildInto(ctx context.Context, dir string, wanted fragmen
 	return writeAtomic(filepath.Join(dir, "Image"), image, 0o644)
 }
 
+// removeStale removes the trees of builds that were killed. The caller holds
+// the lock of dir, so none is in use.
+func removeStale(dir string) error {
+	trees, err := filepath.Glob(filepath.Join(dir, "build-*"))
+	for _, tree := range trees {
+		err = errors.Join(err, os.RemoveAll(tree))
+	}
+	return err
+}
+
 func (c *KernelConfig) configure(ctx context.Context, tree string, wanted fragment) error {
 	frag := filepath.Join(tree, "ringfence.frag")
 	if err := os.WriteFile(frag, []byte(wanted.text()), 0o644); err != nil {
@@ -134,6 +147,7 @@ func (c *KernelConfig) configure(ctx context.Context, tree string, wanted fragme
 func (c *KernelConfig) compile(ctx context.Context, tree string) error {
 	start := time.Now()
 	cmd := exec.CommandContext(ctx, "make", append(makeArgs(), fmt.Sprintf("-j%d", runtime.NumCPU()), "Image")...)
+	endGroup(cmd)
 	cmd.Dir, cmd.Env = tree, append(os.Environ(), makeEnv()...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs

@@ -57,6 +57,7 @@ func startTPM(ctx context.Context, dir string) (stop func(), err error) {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, swtpm, "socket", "--tpm2", "--tpmstate", "dir="+state, "--ctrl", "type=unixio,path="+socket, "-t")
+	endGroup(cmd)
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start swtpm: %w", err)
 	}
