@@ -10,6 +10,7 @@ import (
 	"ringfence/hal"
 	"ringfence/hal/display"
 	"ringfence/hal/input"
+	"ringfence/hal/tpm"
 )
 
 // Board is one kind of phone. Each opener belongs to one role, which closes
@@ -21,7 +22,7 @@ type Board struct {
 	Interface  string // wired link
 
 	// OpenTPM is for PID 1 while it measures, then for the agent.
-	OpenTPM func() (hal.PCRs, error)
+	OpenTPM func() (*tpm.Device, error)
 	// OpenCapture and OpenPlayback are for PID 1, which passes the descriptor
 	// to a media process for one call.
 	OpenCapture  func() (*os.File, error)

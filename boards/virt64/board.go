@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"ringfence/boards"
 	"ringfence/hal"
 	"ringfence/hal/display"
@@ -38,8 +40,8 @@ func Board() boards.Board {
 		Interface:  "eth0",
 
 		OpenTPM:         openTPM,
-		OpenCapture:     func() (*os.File, error) { return device("/dev/snd/pcmC0D0c", os.O_RDWR) },
-		OpenPlayback:    func() (*os.File, error) { return device("/dev/snd/pcmC0D0p", os.O_RDWR) },
+		OpenCapture:     func() (*os.File, error) { return device("/dev/snd/pcmC0D0c", os.O_RDWR|unix.O_NONBLOCK) },
+		OpenPlayback:    func() (*os.File, error) { return device("/dev/snd/pcmC0D0p", os.O_RDWR|unix.O_NONBLOCK) },
 		OpenHook:        func() (input.Source, error) { return open("phone-keys") },
 		OpenKeys:        func() (input.Source, error) { return open(keyboard) },
 		OpenScreen:      openScreen,
@@ -51,15 +53,12 @@ func Board() boards.Board {
 	}
 }
 
-func openTPM() (hal.PCRs, error) {
+func openTPM() (*tpm.Device, error) {
 	d, err := tpm.Open(tpm.Path)
 	if errors.Is(err, tpm.ErrAbsent) {
 		return nil, errors.Join(err, hal.ErrAbsent)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return d, nil
+	return d, err
 }
 
 func device(path string, flags int) (*os.File, error) {

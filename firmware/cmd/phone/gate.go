@@ -195,7 +195,7 @@ func (g *gate) silence(on bool) error {
 	if err != nil {
 		return err
 	}
-	return c.Notify("silence", micMessage{Muted: on})
+	return c.Notify(verbSilence, micMessage{Muted: on})
 }
 
 // conn returns the connection to the media process.

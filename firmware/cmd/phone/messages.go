@@ -22,6 +22,7 @@ const (
 	verbReserve   = "reserve"   // call, and from init to media
 	verbStart     = "start"     // call, and from init to media
 	verbStop      = "stop"      // call, and from init to media
+	verbSilence   = "silence"   // init to media
 
 	// From init.
 	verbHook      = "hook"       // the handset was lifted or replaced

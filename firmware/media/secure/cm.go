@@ -21,7 +21,8 @@ type cm struct {
 	rtp, rtcp         cipher.Block
 	rtpMAC, rtcpMAC   hash.Hash
 	rtpSalt, rtcpSalt [14]byte
-	counter, stream   [aes.BlockSize]byte
+	counter           [aes.BlockSize]byte
+	stream            [12 * aes.BlockSize]byte // a 20 ms frame at once
 	roc               [4]byte
 	sum               [sha1.Size]byte
 }
@@ -66,10 +67,15 @@ func (c *cm) xor(block cipher.Block, salt *[14]byte, dst, src []byte, ssrc uint3
 	be.PutUint32(c.counter[4:], be.Uint32(salt[4:])^ssrc)
 	be.PutUint32(c.counter[8:], be.Uint32(salt[8:])^uint32(index>>16))
 	be.PutUint16(c.counter[12:], be.Uint16(salt[12:])^uint16(index))
-	for n := uint16(0); len(src) > 0; n++ {
-		be.PutUint16(c.counter[14:], n)
-		block.Encrypt(c.stream[:], c.counter[:])
-		k := subtle.XORBytes(dst, src, c.stream[:])
+	for n := 0; len(src) > 0; {
+		have := 0
+		for have < len(c.stream) && have < len(src) {
+			be.PutUint16(c.counter[14:], uint16(n))
+			block.Encrypt(c.stream[have:], c.counter[:])
+			have += aes.BlockSize
+			n++
+		}
+		k := subtle.XORBytes(dst, src, c.stream[:have])
 		dst, src = dst[k:], src[k:]
 	}
 }
@@ -83,6 +89,13 @@ func (c *cm) tag(mac hash.Hash, data, tail []byte) []byte {
 	return mac.Sum(c.sum[:0])[:cmTag]
 }
 
+// sealRTPTag is rtpTag with the rollover counter written behind the packet,
+// where its tag goes next: one pass in place of two.
+func (c *cm) sealRTPTag(dst []byte, n int, index uint64) []byte {
+	binary.BigEndian.PutUint32(dst[n:], uint32(index>>16))
+	return c.tag(c.rtpMAC, dst[:n+4], nil)
+}
+
 // rtpTag covers the packet and the rollover counter, RFC 3711 4.2.
 func (c *cm) rtpTag(pkt []byte, index uint64) []byte {
 	binary.BigEndian.PutUint32(c.roc[:], uint32(index>>16))
@@ -92,7 +105,7 @@ func (c *cm) rtpTag(pkt []byte, index uint64) []byte {
 func (c *cm) sealRTP(dst, pkt []byte, hdr int, ssrc uint32, index uint64) int {
 	n := len(pkt)
 	c.xor(c.rtp, &c.rtpSalt, dst[hdr:n], pkt[hdr:], ssrc, index)
-	copy(dst[n:n+cmTag], c.rtpTag(dst[:n], index))
+	copy(dst[n:n+cmTag], c.sealRTPTag(dst, n, index))
 	return n + cmTag
 }
 
