@@ -179,6 +179,7 @@ func testScreen(t *testing.T, m *Machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Log(regexp.MustCompile(`guest: (painted|screen|mode).*`).FindAllString(m.Console().Text(), -1))
 	r, g, b, _ := shot.At(100, 200).RGBA()
 	if size := shot.Bounds().Size(); size.X != 480 || size.Y != 320 || r>>8 != 0xc0 || g>>8 != 0x40 || b>>8 != 0x20 {
 		t.Errorf("screen is %v with pixel %x %x %x, want 480x320 with c0 40 20", size, r>>8, g>>8, b>>8)

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,15 +66,10 @@ func paint() {
 		fmt.Println("guest: screen:", err)
 		return
 	}
-	// Without a console on the framebuffer nobody has set the mode yet:
-	// FBIOGET_VSCREENINFO, then FBIOPUT_VSCREENINFO with FB_ACTIVATE_FORCE (linux/fb.h).
-	var info [160]byte
-	err = ioctl(int(f.Fd()), 0x4600, unsafe.Pointer(&info[0]))
-	binary.LittleEndian.PutUint32(info[84:], 128)
-	fmt.Println("guest: mode", err, ioctl(int(f.Fd()), 0x4601, unsafe.Pointer(&info[0])))
 	row := bytes.Repeat([]byte{0x20, 0x40, 0xc0, 0}, 480)
 	for range 320 {
 		if _, err := f.Write(row); err != nil {
+			fmt.Println("guest: screen:", err)
 			break
 		}
 	}
@@ -124,6 +118,9 @@ func echo() error {
 		if err := transfer(playback, 0x40184150, period); err != nil {
 			xruns++
 			_ = ioctl(playback, 0x4140, nil)
+			for range 5 { // without a new lead every period would be late
+				_ = transfer(playback, 0x40184150, make([]byte, len(period)))
+			}
 		}
 		if time.Since(last) > 5*time.Second {
 			fmt.Println("guest: xruns", xruns)
