@@ -319,6 +319,24 @@ func TestForgottenCertificate(t *testing.T) {
 	})
 }
 
+// TestTPMFailsWhileEnrolling: the phone says so, enrols nothing, and goes on
+// when the TPM answers again.
+func TestTPMFailsWhileEnrolling(t *testing.T) {
+	for _, at := range []int{22, 30, 45} {
+		p, s, _ := ready(t)
+		p.vtpm.Faults.FailAt(at, tpmtest.Lost)
+		p.run(s)
+		p.await("failure said", func() bool { return p.saw(EventDisconnected, tpmtest.ErrInjected.Error()) })
+		s.with(func() {
+			if len(s.enrolled) != 0 || p.saw(EventEnrolled, "") {
+				t.Errorf("TPM lost at command %d: enrolled %q", at, s.enrolled)
+			}
+		})
+		p.vtpm.Faults.FailAt(0, tpmtest.Lost)
+		p.await("configured", func() bool { return p.saw(EventConfigured, "") })
+	}
+}
+
 func TestNoTPM(t *testing.T) {
 	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "no TPM") {
 		t.Fatalf("New without a TPM = %v", err)
