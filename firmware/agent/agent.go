@@ -161,6 +161,9 @@ func (a *Agent) identify(ctx context.Context) error {
 	if errors.Is(err, identity.ErrNone) {
 		return a.factoryMode(ctx)
 	}
+	if a.cfg.Serial != nil { // a phone with an identity does not listen to a station
+		err = errors.Join(err, a.cfg.Serial.Close())
+	}
 	return err
 }
 
