@@ -129,7 +129,6 @@ func TestChecks(t *testing.T) {
 // TestResidency: a key that may leave the TPM, or was not made in it.
 func TestResidency(t *testing.T) {
 	f := newFixture(t, appraisetest.Good())
-	f.key.Close()
 	key, err := f.phone.NewKey(func(p *tpm2.TPMTPublic) { p.ObjectAttributes.FixedTPM, p.ObjectAttributes.FixedParent = false, false })
 	if err != nil {
 		t.Fatal(err)

@@ -131,8 +131,8 @@ func (v *Verdict) bootVariable(ref *release.Reference, ev evidence.Event) {
 		v.refuse("boot variable event does not match its digest")
 		return
 	}
-	if name == "BootOrder" || !strings.HasPrefix(name, "Boot") {
-		return
+	if !isLoadOption(name) {
+		return // BootOrder and the like: an order, not a file
 	}
 	path, err := loadOptionPath(value)
 	if err != nil {
@@ -148,6 +148,12 @@ func (v *Verdict) bootVariable(ref *release.Reference, ev evidence.Event) {
 		}
 	}
 	v.refuse("%s starts %q, release %s allows %q", name, path, ref.Release, ref.BootEntry)
+}
+
+// isLoadOption: Boot#### with four hexadecimal digits (UEFI 2.10, 3.1.3).
+func isLoadOption(name string) bool {
+	digits, ok := strings.CutPrefix(name, "Boot")
+	return ok && len(digits) == 4 && strings.Trim(digits, "0123456789ABCDEFabcdef") == ""
 }
 
 // bootEvent: a phone shows its separator, the partition table and leaving the

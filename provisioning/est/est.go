@@ -345,9 +345,16 @@ func writeCertificates(w http.ResponseWriter, ders []byte, parameter string) err
 	return write(w, "application/pkcs7-mime"+parameter, bundle)
 }
 
+// write answers with base64 in lines of 64 characters, which clients older
+// than RFC 8951 need.
 func write(w http.ResponseWriter, kind string, der []byte) error {
 	w.Header().Set("Content-Type", kind)
-	w.Header().Set("Content-Transfer-Encoding", "base64") // for clients older than RFC 8951
-	_, _ = io.WriteString(w, base64.StdEncoding.EncodeToString(der)+"\n")
+	w.Header().Set("Content-Transfer-Encoding", "base64")
+	text := base64.StdEncoding.EncodeToString(der)
+	for len(text) > 0 {
+		n := min(64, len(text))
+		_, _ = io.WriteString(w, text[:n]+"\n") // the peer has gone: nothing more to say
+		text = text[n:]
+	}
 	return nil
 }

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,6 +90,13 @@ func (c *adminClient) call(ctx context.Context, method, path string, body []byte
 
 // query runs one call and prints its answer: JSON with --json, else by show.
 func query[T any](cmd *cobra.Command, method, path string, body []byte, show func(io.Writer, T)) error {
+	asked := error(nil)
+	err := ask(cmd, method, path, body, func(w io.Writer, raw json.RawMessage) { asked = display(cmd, w, raw, show) })
+	return errors.Join(err, asked)
+}
+
+// ask runs one call and hands its answer to show.
+func ask(cmd *cobra.Command, method, path string, body []byte, show func(io.Writer, json.RawMessage)) error {
 	c, err := newAdminClient(cmd)
 	if err != nil {
 		return err
@@ -99,18 +105,23 @@ func query[T any](cmd *cobra.Command, method, path string, body []byte, show fun
 	if err != nil {
 		return err
 	}
+	show(cmd.OutOrStdout(), bytes.TrimSpace(raw))
+	return nil
+}
+
+func display[T any](cmd *cobra.Command, w io.Writer, raw json.RawMessage, show func(io.Writer, T)) error {
 	asJSON, err := cmd.Flags().GetBool("json")
 	if err != nil {
 		return err
 	}
 	if asJSON {
-		_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.TrimSpace(string(raw)))
+		_, err := fmt.Fprintln(w, string(raw))
 		return err
 	}
 	var answer T
 	if err := json.Unmarshal(raw, &answer); err != nil {
 		return fmt.Errorf("read the service's answer: %w", err)
 	}
-	show(cmd.OutOrStdout(), answer)
+	show(w, answer)
 	return nil
 }

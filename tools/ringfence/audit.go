@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,14 +30,23 @@ func newAuditCommand() *cobra.Command {
 	group.AddCommand(tail, &cobra.Command{Use: "verify", Short: "Check that no event was changed, removed or added", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var result admin.Verified
-			err := query(cmd, http.MethodGet, "/v1/audit/verify", nil, func(w io.Writer, v admin.Verified) {
-				result = v
-				fmt.Fprintf(w, "%d events, head %s\n", v.Head.Seq, v.Head.Hash)
-			})
-			if err == nil && result.Error != "" {
+			show := func(w io.Writer, raw json.RawMessage) {
+				if json.Unmarshal(raw, &result) != nil {
+					result.Error = "the service's answer cannot be read"
+				}
+				if cmd.Flag("json").Changed {
+					fmt.Fprintln(w, string(raw))
+					return
+				}
+				fmt.Fprintf(w, "%d events, head %s\n", result.Head.Seq, result.Head.Hash)
+			}
+			if err := ask(cmd, http.MethodGet, "/v1/audit/verify", nil, show); err != nil {
+				return err
+			}
+			if !result.OK {
 				return errors.New(result.Error)
 			}
-			return err
+			return nil
 		}})
 	return group
 }

@@ -32,6 +32,7 @@ type Phone struct {
 	tpm   transport.TPM
 	srk   tpm2.TPMHandle
 	name  tpm2.TPM2BName
+	keys  uint32 // made so far
 	ak    *Key
 	Log   []byte // event log of its boot
 	IMA   []byte
@@ -179,7 +180,22 @@ func (p *Phone) NewKey(edit func(*tpm2.TPMTPublic)) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.wrap(loaded.ObjectHandle, loaded.Name, public)
+	handle, err := p.persist(loaded.ObjectHandle, loaded.Name)
+	if err != nil {
+		return nil, err
+	}
+	return p.wrap(handle, loaded.Name, public)
+}
+
+// persist frees one of the TPM's three slots for loaded objects.
+func (p *Phone) persist(handle tpm2.TPMHandle, name tpm2.TPM2BName) (tpm2.TPMHandle, error) {
+	p.keys++
+	kept := tpm2.TPMHandle(0x81000000 + p.keys)
+	if _, err := (tpm2.EvictControl{Auth: tpm2.TPMRHOwner, ObjectHandle: &tpm2.NamedHandle{Handle: handle, Name: name}, PersistentHandle: kept}).Execute(p.tpm); err != nil {
+		return 0, fmt.Errorf("persist key: %w", err)
+	}
+	_, err := tpm2.FlushContext{FlushHandle: handle}.Execute(p.tpm)
+	return kept, err
 }
 
 // NewSealKey creates the P-256 key that configurations are sealed to.
@@ -198,9 +214,6 @@ func (p *Phone) wrap(handle tpm2.TPMHandle, name tpm2.TPM2BName, public *tpm2.TP
 	return &Key{tpm: p.tpm, handle: handle, name: name, Public: tpm2.Marshal(public), pub: &ecdsa.PublicKey{
 		Curve: elliptic.P256(), X: new(big.Int).SetBytes(point.X.Buffer), Y: new(big.Int).SetBytes(point.Y.Buffer)}}, nil
 }
-
-// Close frees the TPM's slot for the key.
-func (k *Key) Close() { _, _ = tpm2.FlushContext{FlushHandle: k.handle}.Execute(k.tpm) }
 
 // ECDH multiplies the peer's uncompressed point, for opening a seal.
 func (k *Key) ECDH(x, y []byte) ([]byte, error) {
