@@ -165,14 +165,15 @@ func TestWrongKeyIsSilence(t *testing.T) {
 	}
 }
 
-// A relay sends every packet of A twice; the copies are dropped.
-func TestReplayedPacketsAreDropped(t *testing.T) {
-	said := speech(1, 4)
+// relayed is a call of 220 frames in which a relay forwards packet i of A to B
+// as often as copies says.
+func relayed(t *testing.T, said []int16, copies func(i int) int) (Stats, []int16) {
+	t.Helper()
 	a, b := call(t, G722, secure.AEADAES256GCM, said, nil)
 	relay := newEnd(t, nil, nil, nil)
 	a.p.Remote, b.p.Remote = relay.addr(), relay.addr()
 	x, y, buf := a.start(t), b.start(t), make([]byte, 2000)
-	for range 220 {
+	for i := range 220 {
 		if err := x.step(); err != nil {
 			t.Fatal(err)
 		}
@@ -180,23 +181,48 @@ func TestReplayedPacketsAreDropped(t *testing.T) {
 		for from != a.addr() && err == nil { // B's packets come here too
 			n, from, err = relay.conn.ReadFromUDPAddrPort(buf)
 		}
-		if err != nil {
-			t.Fatal(err)
+		for range copies(i) {
+			_, err = relay.conn.WriteToUDPAddrPort(buf[:n], b.addr())
 		}
-		for range 2 {
-			if _, err := relay.conn.WriteToUDPAddrPort(buf[:n], b.addr()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := y.step(); err != nil {
+		if err = errors.Join(err, y.step()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if sb := y.Stats(); sb.AuthFail != 220 || sb.Received != 220 || sb.Lost != 0 {
-		t.Errorf("b %v, want 220 received and 220 replays refused", sb)
+	return y.Stats(), b.play.Heard()
+}
+
+func TestReplayedPacketsAreDropped(t *testing.T) {
+	said := speech(1, 4)
+	s, heard := relayed(t, said, func(int) int { return 2 })
+	if s.AuthFail != 220 || s.Received != 220 || s.Lost != 0 {
+		t.Errorf("b %v, want 220 received and 220 replays refused", s)
 	}
-	if got := similar(said, b.play.Heard()); got < 0.9 {
+	if got := similar(said, heard); got < 0.9 {
 		t.Errorf("%.0f %% of the windows are alike, want 90", got*100)
+	}
+}
+
+// Loss is counted and concealed, and it is heard: a third of the packets missing
+// must not pass for a good call.
+func TestLossIsConcealedAndCounted(t *testing.T) {
+	for _, c := range []struct {
+		every     int
+		low, high float64 // part of the windows that is alike
+	}{{20, 0.5, 1}, {3, 0, 0.5}} {
+		said := speech(1, 4)
+		s, heard := relayed(t, said, func(i int) int {
+			if i%c.every == c.every-1 {
+				return 0
+			}
+			return 1
+		})
+		lost := uint64(220 / c.every)
+		if s.Lost+1 < lost || s.Lost > lost || s.Concealed+3 < lost || s.Concealed > lost+3 {
+			t.Errorf("1 of %d lost: b %v, want %d lost and concealed", c.every, s, lost)
+		}
+		if got := similar(said, heard); got < c.low || got > c.high {
+			t.Errorf("1 of %d lost: %.0f %% of the windows are alike, want %v..%v", c.every, got*100, c.low, c.high)
+		}
 	}
 }
 
