@@ -9,12 +9,13 @@ import (
 	"ringfence/provisioning/wire/device"
 )
 
-// newRegistrar connects the call server that the configuration names.
-func newRegistrar(cfg *config, log *slog.Logger) (push.Registrar, error) {
+// newRegistrar connects the call server that the configuration names. The
+// second result is the connector's own loop; it runs until its context ends.
+func newRegistrar(cfg *config, log *slog.Logger) (push.Registrar, func(context.Context) error, error) {
 	if cfg.CallServerAdmin != "" {
-		return nil, errors.New("call_server_admin: this build has no call server connector")
+		return nil, nil, errors.New("call_server_admin: this build has no call server connector")
 	}
-	return detached{log}, nil
+	return detached{log}, func(ctx context.Context) error { <-ctx.Done(); return nil }, nil
 }
 
 // detached is a site without a call server: decisions are logged only.

@@ -36,7 +36,11 @@ func serve(ctx context.Context, cfg *config, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	phones, streams, operators, err := wireUp(cfg, store, log)
+	calls, connector, err := newRegistrar(cfg, log)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	phones, streams, operators, err := wireUp(cfg, store, calls, log)
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
@@ -53,12 +57,13 @@ func serve(ctx context.Context, cfg *config, stderr io.Writer) error {
 	defer cancel()
 	var (
 		running sync.WaitGroup
-		errs    [3]error
+		errs    [4]error
 	)
 	for i, part := range []func() error{
 		func() error { return phones.Serve(ctx, front) },
 		func() error { return streams.Run(ctx) },
 		func() error { return serveAdmin(ctx, operators, back) },
+		func() error { return connector(ctx) },
 	} {
 		running.Go(func() {
 			defer cancel() // one part's end is the end of all
@@ -67,7 +72,7 @@ func serve(ctx context.Context, cfg *config, stderr io.Writer) error {
 	}
 	running.Wait()
 	log.Info("stopped")
-	return errors.Join(errs[0], errs[1], errs[2], store.Close())
+	return errors.Join(errs[0], errs[1], errs[2], errs[3], store.Close())
 }
 
 func serveAdmin(ctx context.Context, web *http.Server, listener net.Listener) error {
@@ -87,7 +92,7 @@ func serveAdmin(ctx context.Context, web *http.Server, listener net.Listener) er
 }
 
 // wireUp makes every part from what is in the site's directory.
-func wireUp(cfg *config, store *sqlstore.Store, log *slog.Logger) (*server.Server, *push.Server, *http.Server, error) {
+func wireUp(cfg *config, store *sqlstore.Store, calls push.Registrar, log *slog.Logger) (*server.Server, *push.Server, *http.Server, error) {
 	fail := func(err error) (*server.Server, *push.Server, *http.Server, error) { return nil, nil, nil, err }
 	keys, err := loadKeys(cfg)
 	if err != nil {
@@ -103,10 +108,6 @@ func wireUp(cfg *config, store *sqlstore.Store, log *slog.Logger) (*server.Serve
 	}
 	maker, err := lockcfg.New(lockcfg.Config{Store: store, Signer: keys.signer.PrivateKey.(crypto.Signer), Certificate: keys.signer.Leaf,
 		CAs: [][]byte{keys.owner.Certificate().Raw}, Defaults: lockcfg.Defaults(cfg.SIPName, cfg.Domain)})
-	if err != nil {
-		return fail(err)
-	}
-	calls, err := newRegistrar(cfg, log)
 	if err != nil {
 		return fail(err)
 	}
