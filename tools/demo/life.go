@@ -125,7 +125,7 @@ func (d *demo) boot(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	return d.onBoth(ctx, bootLimit, `stage name=init .*secureboot=on`)
+	return d.onBoth(ctx, bootLimit, `stage name=init\b`)
 }
 
 // onBoth waits for pattern on the consoles of A and B.
@@ -179,7 +179,7 @@ func (d *demo) callSetUp(ctx context.Context) (string, error) {
 	if err := lab.Call(limit, d.a, d.b, "101"); err != nil {
 		return "", err
 	}
-	return d.onBoth(ctx, callLimit, `ringfence call: established`)
+	return d.onBoth(ctx, callLimit, `ringfence call: line kind=answered`)
 }
 
 // speak says a random number into from and compares what to played.
@@ -199,7 +199,7 @@ func (d *demo) callEnded(ctx context.Context) (string, error) {
 	if err := d.a.Machine.Hook(false); err != nil {
 		return "", err
 	}
-	return d.onBoth(ctx, callLimit, `ringfence call: ended`)
+	return d.onBoth(ctx, callLimit, `ringfence call: line kind=ended`)
 }
 
 func (d *demo) nothingInClear(ctx context.Context) (string, error) {

@@ -26,7 +26,7 @@ func (d *demo) replayedConfiguration(ctx context.Context) (string, error) {
 	if err := d.a.Boot(ctx); err != nil {
 		return "", err
 	}
-	if _, err := d.a.Expect(ctx, `ringfence agent: config applied version=2\b`); err != nil {
+	if _, err := d.a.Expect(ctx, `ringfence agent: configured [^\n]*version=2\b`); err != nil {
 		return "", err
 	}
 	d.rows.progress("phone A runs version 2; now its disk of before is put back")
@@ -37,7 +37,7 @@ func (d *demo) replayedConfiguration(ctx context.Context) (string, error) {
 	if err := d.a.Boot(ctx); err != nil {
 		return "", err
 	}
-	line, err := d.a.Expect(ctx, `ringfence agent: config refused [^\r\n]*cause=version[^\r\n]*`)
+	line, err := d.a.Expect(ctx, `ringfence agent: config.refused [^\r\n]*cause=version[^\r\n]*`)
 	if err != nil {
 		return "", err
 	}
@@ -104,7 +104,7 @@ func (d *demo) strangePhone(ctx context.Context) (string, error) {
 	if err := c.Boot(ctx); err != nil {
 		return "", err
 	}
-	line, err := c.Expect(ctx, `ringfence agent: refused [^\r\n]*`)
+	line, err := c.Expect(ctx, `ringfence agent: (evidence.refused|disconnected) [^\r\n]*`)
 	if err != nil {
 		return "", err
 	}

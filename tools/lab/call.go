@@ -19,7 +19,7 @@ func Call(ctx context.Context, from, to *Phone, number string) error {
 	if err := from.Machine.Type(ctx, number+"\n"); err != nil {
 		return err
 	}
-	if err := ring.ExpectString(ctx, "ringfence call: ringing"); err != nil {
+	if err := ring.ExpectString(ctx, `ringfence call: line kind="ringing in"`); err != nil {
 		return fmt.Errorf("phone %s does not ring: %w", to.Name, err)
 	}
 	return to.Machine.Hook(true)

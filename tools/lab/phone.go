@@ -93,7 +93,7 @@ func (p *Phone) Factory(ctx context.Context, manifest string) error {
 		return err
 	}
 	defer p.PowerCut()
-	if _, err := p.Expect(ctx, `ringfence agent: factory`); err != nil {
+	if _, err := p.Expect(ctx, `ringfence agent: factory.waiting`); err != nil {
 		return err
 	}
 	roots, err := p.world.ekRoots()
