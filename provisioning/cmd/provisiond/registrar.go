@@ -12,7 +12,6 @@ import (
 	"ringfence/provisioning/wire/device"
 )
 
-<<<<<<< HEAD
 // callServer is what serve needs of the call server: its live table, and the
 // loop that keeps it.
 type callServer interface {
@@ -52,15 +51,6 @@ func writeCallServer(cfg *config) error {
 	}
 	return registrar.Write(filepath.Join(dir, "kamailio"), registrar.Site{Listen: listen, Admin: admin, Domain: cfg.Domain,
 		Certificate: filepath.Join(dir, "sip-server.pem"), Key: filepath.Join(dir, "sip-server.key"), SIPCA: filepath.Join(dir, "sip-ca.pem")})
-=======
-// newRegistrar connects the call server that the configuration names. The
-// second result is the connector's own loop; it runs until its context ends.
-func newRegistrar(cfg *config, log *slog.Logger) (push.Registrar, func(context.Context) error, error) {
-	if cfg.CallServerAdmin != "" {
-		return nil, nil, errors.New("call_server_admin: this build has no call server connector")
-	}
-	return detached{log}, func(ctx context.Context) error { <-ctx.Done(); return nil }, nil
->>>>>>> server
 }
 
 // detached is a site without a call server: decisions are logged only.

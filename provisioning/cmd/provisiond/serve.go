@@ -36,11 +36,7 @@ func serve(ctx context.Context, cfg *config, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-<<<<<<< HEAD
 	calls, err := newRegistrar(cfg, log)
-=======
-	calls, connector, err := newRegistrar(cfg, log)
->>>>>>> server
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
@@ -68,7 +64,6 @@ func serve(ctx context.Context, cfg *config, stderr io.Writer) error {
 		func() error { return streams.Run(ctx) },
 		func() error { return calls.Run(ctx) },
 		func() error { return serveAdmin(ctx, operators, back) },
-		func() error { return connector(ctx) },
 	} {
 		running.Go(func() {
 			defer cancel() // one part's end is the end of all
@@ -77,11 +72,7 @@ func serve(ctx context.Context, cfg *config, stderr io.Writer) error {
 	}
 	running.Wait()
 	log.Info("stopped")
-<<<<<<< HEAD
 	return errors.Join(errors.Join(errs[:]...), store.Close())
-=======
-	return errors.Join(errs[0], errs[1], errs[2], errs[3], store.Close())
->>>>>>> server
 }
 
 func serveAdmin(ctx context.Context, web *http.Server, listener net.Listener) error {
