@@ -184,7 +184,8 @@ func (p *Phone) build() error {
 func QuietLibrary() { sip.SetDefaultLogger(slog.New(slog.NewTextHandler(io.Discard, nil))) }
 
 // Run keeps the phone registered until ctx ends, then hangs up, removes the
-// registration and returns nil. It runs once.
+// registration and returns nil. It runs once. A call outlives a lost
+// connection: its sound does not pass through the call server.
 func (p *Phone) Run(ctx context.Context) error {
 	defer func() { _ = p.ua.Close() }() // only our own, closed connections
 	done := make(chan struct{})

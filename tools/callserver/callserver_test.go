@@ -15,7 +15,7 @@ import (
 
 func TestRegistrationRefused(t *testing.T) {
 	l := newLab(t)
-	l.good("PHONE-A", "100").stop() // the control: everything right
+	l.good("PHONE-A", "100").stop()   // the control: everything right
 	foreign := newAuthority(t, "sip") // same name, other key
 	for _, tc := range []struct {
 		name string
