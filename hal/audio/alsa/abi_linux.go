@@ -10,7 +10,6 @@ const (
 	iocRead  = 2
 
 	nrHwParams = 0x11
-	nrHwFree   = 0x12
 	nrSwParams = 0x13
 	nrSyncPtr  = 0x23
 	nrPrepare  = 0x40
@@ -106,8 +105,6 @@ type syncPtr struct {
 // Stream states, asound.h SNDRV_PCM_STATE_*.
 const (
 	stateSetup        = 1
-	statePrepared     = 2
-	stateRunning      = 3
 	stateXrun         = 4
 	stateSuspended    = 7
 	stateDisconnected = 8

@@ -16,21 +16,20 @@ import (
 const stallLimit = 2 * time.Second
 
 // Capture is an open microphone. It is used by one goroutine.
-type Capture struct{ p *pcm }
+type Capture struct {
+	p       *pcm
+	running bool
+}
 
 var _ audio.Capture = (*Capture)(nil)
 
-// OpenCapture configures the PCM capture device behind f and starts it. It
-// takes over f and closes it, on error too. f should be open for reading and
-// non-blocking.
+// OpenCapture configures the PCM capture device behind f; it starts with the
+// first Read, so that setting up a call cannot overrun it. It takes over f and
+// closes it, on error too. f should be open for reading and non-blocking.
 func OpenCapture(f *os.File, format audio.Format) (*Capture, error) {
 	p, err := open(f, format, unix.PROT_READ)
 	if err != nil {
 		return nil, err
-	}
-	if err := p.start(); err != nil {
-		_ = p.close() // the first error is the one that matters
-		return nil, fmt.Errorf("open capture: %w", err)
 	}
 	return &Capture{p: p}, nil
 }
@@ -42,6 +41,12 @@ func (c *Capture) Read(pcm []int16) error {
 	}
 	if len(pcm) != c.p.format.Samples() {
 		return fmt.Errorf("read %d samples of %d: %w", len(pcm), c.p.format.Samples(), audio.ErrShort)
+	}
+	if !c.running {
+		if err := c.p.start(); err != nil {
+			return fmt.Errorf("capture: %w", pcmError(err))
+		}
+		c.running = true
 	}
 	if err := c.wait(); err != nil {
 		return c.recover(err)
