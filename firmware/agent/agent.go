@@ -106,6 +106,7 @@ type Agent struct {
 	keeper   *lockcfg.Keeper
 	slots    map[enroll.Label]*identity.Slot
 	recover  bool // the management certificate was refused: enrol by IDevID
+	unheard  int  // streams in a row that the server closed without a word
 
 	mu      sync.Mutex // guards what follows
 	sip     *identity.Credential
@@ -159,6 +160,9 @@ func (a *Agent) identify(ctx context.Context) error {
 	}
 	if errors.Is(err, identity.ErrNone) {
 		return a.factoryMode(ctx)
+	}
+	if a.cfg.Serial != nil { // a phone with an identity does not listen to a station
+		err = errors.Join(err, a.cfg.Serial.Close())
 	}
 	return err
 }
@@ -214,12 +218,18 @@ func (a *Agent) settle(err error, wait *backoff) time.Duration {
 		return 0
 	}
 	if refusal(err) {
+		// Whatever was wrong with the certificate, the IDevID is the way back
+		// (R21); evidence is judged anew either way.
 		a.setRefused(true)
+		a.recover = true
 		a.event(EventRefused, err.Error())
 		return wait.refused()
 	}
-	if certificateRefused(err) {
-		a.recover = true
+	if errors.Is(err, errUnheard) {
+		a.unheard++
+	}
+	if certificateRefused(err) || a.unheard >= 3 {
+		a.recover, a.unheard = true, 0
 	}
 	a.event(EventDisconnected, err.Error())
 	a.activate() // calls survive an outage of provisioning (R71)

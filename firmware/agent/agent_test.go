@@ -302,6 +302,41 @@ func TestRenewalAndRecovery(t *testing.T) {
 	})
 }
 
+// TestForgottenCertificate: a server that lost its database closes the stream
+// of a certificate it does not know; the IDevID is the way back.
+func TestForgottenCertificate(t *testing.T) {
+	p, s, _ := ready(t)
+	_, stop := p.run(s)
+	p.await("configured", func() bool { return p.saw(EventConfigured, "") })
+	stop()
+	s.with(func() { s.deaf, s.enrolled = true, nil })
+	p.run(s)
+	p.await("attested again", func() bool { return p.saw(EventAttested, "") })
+	s.with(func() {
+		if !slices.Contains(s.enrolled, "simpleenroll management by manufacturer") {
+			t.Errorf("enrolments %q, want one by the IDevID", s.enrolled)
+		}
+	})
+}
+
+// TestTPMFailsWhileEnrolling: the phone says so, enrols nothing, and goes on
+// when the TPM answers again.
+func TestTPMFailsWhileEnrolling(t *testing.T) {
+	for _, at := range []int{20, 24, 28} {
+		p, s, _ := ready(t)
+		p.vtpm.Faults.FailAt(at, tpmtest.Lost)
+		p.run(s)
+		p.await("failure said", func() bool { return p.saw(EventDisconnected, tpmtest.ErrInjected.Error()) })
+		s.with(func() {
+			if len(s.enrolled) != 0 || p.saw(EventEnrolled, "") {
+				t.Errorf("TPM lost at command %d: enrolled %q", at, s.enrolled)
+			}
+		})
+		p.vtpm.Faults.FailAt(0, tpmtest.Lost)
+		p.await("configured", func() bool { return p.saw(EventConfigured, "") })
+	}
+}
+
 func TestNoTPM(t *testing.T) {
 	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "no TPM") {
 		t.Fatalf("New without a TPM = %v", err)

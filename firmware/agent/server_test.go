@@ -81,6 +81,7 @@ type server struct {
 	hello     wire.Hello
 	results   []wire.Result
 	reports   []report.Report
+	deaf      bool   // closes streams until a phone enrols by its IDevID
 	config    []byte // sent after evidence
 	conns     []net.Conn
 	lastNonce []byte
@@ -208,7 +209,10 @@ func (s *server) enroll(conn *tls.Conn, r *http.Request, op, label string) ([]by
 		ca, uris = s.sip, []*url.URL{phoneID.SIPURI("ringfence.test"), phoneID.URN()}
 	}
 	by := conn.ConnectionState().PeerCertificates[0].Issuer.CommonName
-	s.with(func() { s.enrolled = append(s.enrolled, op+" "+label+" by "+by) })
+	s.with(func() {
+		s.enrolled = append(s.enrolled, op+" "+label+" by "+by)
+		s.deaf = s.deaf && by != "manufacturer"
+	})
 	cert, err := ca.issue(&x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: string(phoneID)},
 		URIs: uris, NotBefore: time.Now().Add(-s.past), NotAfter: time.Now().Add(24*time.Hour - s.past), KeyUsage: x509.KeyUsageDigitalSignature}, csr.PublicKey)
 	if err != nil {
@@ -255,6 +259,10 @@ func (s *server) stream(conn *tls.Conn) error {
 		switch {
 		case m.Hello != nil:
 			s.with(func() {
+				if s.deaf {
+					err = errors.New("unknown certificate")
+					return
+				}
 				s.hello, s.lastNonce = *m.Hello, bytes.Repeat([]byte{7}, enroll.NonceSize)
 				answers = append(answers, &wire.Message{Challenge: &wire.Challenge{Nonce: s.lastNonce}})
 			})
@@ -270,6 +278,9 @@ func (s *server) stream(conn *tls.Conn) error {
 			s.with(func() { s.results = append(s.results, *m.Result) })
 		case m.Report != nil:
 			s.with(func() { s.reports = append(s.reports, *m.Report) })
+		}
+		if err != nil {
+			return err
 		}
 		for _, a := range answers {
 			frame, err := wire.AppendFrame(nil, a)

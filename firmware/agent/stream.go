@@ -20,6 +20,9 @@ const (
 	writeTimeout = 10 * time.Second
 )
 
+// errUnheard reports a stream that the server closed before it judged us.
+var errUnheard = errors.New("the server closed the stream before it looked at us")
+
 // errRenewed ends a stream whose certificate was replaced.
 var errRenewed = errors.New("certificate renewed")
 
@@ -89,6 +92,9 @@ func (s *stream) run(ctx context.Context, server *identity.Server, frames <-chan
 		case m := <-frames:
 			err = s.handle(m)
 		case err = <-failed:
+			if !s.proven && !s.judged {
+				err = fmt.Errorf("%w: %w", errUnheard, err)
+			}
 		case r := <-s.reports():
 			err = s.send(&wire.Message{Report: &r})
 		case <-ping.C:
@@ -164,6 +170,7 @@ func (s *stream) accepted() {
 	s.judged, s.proven = false, true
 	s.connected()
 	s.agent.setRefused(false)
+	s.agent.unheard = 0
 	s.agent.event(EventAttested, "")
 	s.agent.activate()
 }

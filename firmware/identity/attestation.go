@@ -30,20 +30,25 @@ func (k *Keys) Quote(pcrs []int, qualifying []byte) (quote, signature []byte, er
 	return quote, signature, nil
 }
 
-// PCRs reads SHA-256 registers, at most 8 a command (part 3, 22.4).
+// PCRs reads SHA-256 registers, which must be in ascending order.
 func (k *Keys) PCRs(pcrs []int) (map[int][]byte, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	values := make(map[int][]byte, len(pcrs))
-	for _, i := range pcrs {
-		response, err := tpm2.PCRRead{PCRSelectionIn: selection([]int{i})}.Execute(k.tpm)
+	for left := pcrs; len(left) > 0; {
+		response, err := tpm2.PCRRead{PCRSelectionIn: selection(left)}.Execute(k.tpm)
 		if err != nil {
-			return nil, fmt.Errorf("read PCR %d: %w", i, err)
+			return nil, fmt.Errorf("read PCR %d: %w", left[0], err)
 		}
-		if len(response.PCRValues.Digests) != 1 {
-			return nil, fmt.Errorf("read PCR %d: the TPM has no SHA-256 bank", i)
+		// At most 8 at once, lowest first (part 2, 10.9.4; part 3, 22.4).
+		digests := response.PCRValues.Digests
+		if len(digests) == 0 || len(digests) > len(left) {
+			return nil, fmt.Errorf("read PCR %d: %d values, is there a SHA-256 bank?", left[0], len(digests))
 		}
-		values[i] = response.PCRValues.Digests[0].Buffer
+		for i, digest := range digests {
+			values[left[i]] = digest.Buffer
+		}
+		left = left[len(digests):]
 	}
 	return values, nil
 }

@@ -95,12 +95,23 @@ func checkInstall(m *factory.Install, keys *Keys) (*Factory, error) {
 		roots.AddCert(anchor)
 		f.Anchors = append(f.Anchors, anchor)
 	}
-	// The factory phone has no trusted time: judged at the time of issue.
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: pool(m.IDevID[1:]), CurrentTime: leaf.NotBefore,
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: pool(m.IDevID[1:]), CurrentTime: clockless(leaf, f.Anchors),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		return nil, fmt.Errorf("IDevID: %w", err)
 	}
 	return f, nil
+}
+
+// clockless is when a chain is judged by a phone without trusted time (R19):
+// the first moment at which the leaf and all anchors were valid.
+func clockless(leaf *x509.Certificate, anchors []*x509.Certificate) time.Time {
+	at := leaf.NotBefore
+	for _, anchor := range anchors {
+		if anchor.NotBefore.After(at) {
+			at = anchor.NotBefore
+		}
+	}
+	return at
 }
 
 // checkLeaf parses the first certificate of a chain and checks that it names

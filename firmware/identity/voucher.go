@@ -40,9 +40,7 @@ func VerifyVoucher(cms []byte, f *Factory, now time.Time) (*x509.Certificate, er
 	for _, anchor := range f.Anchors {
 		roots.AddCert(anchor)
 	}
-	// Clock-less (R19): the signer is judged at its own time of issue; vouchers
-	// of a lost signer are withdrawn by the manufacturer's anchors.
-	if _, err := signer.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: signer.NotBefore,
+	if _, err := signer.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: clockless(signer, f.Anchors),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		return nil, fmt.Errorf("verify voucher signer: %w", err)
 	}

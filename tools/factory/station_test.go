@@ -37,7 +37,7 @@ func issue(t *testing.T, name string, isCA bool, parent *x509.Certificate, by cr
 		t.Fatal(err)
 	}
 	cert := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: isCA, BasicConstraintsValid: true}
+		NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour), IsCA: isCA, BasicConstraintsValid: true}
 	if isCA {
 		cert.KeyUsage = x509.KeyUsageCertSign
 	}
