@@ -110,10 +110,10 @@ func probeField(t *testing.T, console, name string) string {
 }
 
 // buildProbe makes an image with the probe as PID 1.
-func buildProbe(t *testing.T, root string) (c BuildConfig) {
+func buildProbe(t *testing.T, root string, test bool) (c BuildConfig) {
 	t.Helper()
 	dir := t.TempDir()
-	c = BuildConfig{Program: Program{Root: root, Package: "./tools/image/probe"}, Board: "virt64", Release: "1.0.0",
+	c = BuildConfig{Program: Program{Root: root, Package: "./tools/image/probe"}, Board: "virt64", Release: "1.0.0", Test: test,
 		Manufacturer: Manufacturer(filepath.Join(dir, "keys")), Out: filepath.Join(dir, "out"), Progress: t.Logf}
 	if err := InitManufacturer(string(c.Manufacturer), "Test", time.Now()); err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func (c *BuildConfig) mustRead(t *testing.T, name string) []byte {
 // enforced Secure Boot.
 func TestReferenceEqualsBoot(t *testing.T) {
 	requireQEMU(t)
-	c := buildProbe(t, "")
+	c := buildProbe(t, "", false)
 	key, err := c.Manufacturer.ReleaseKey()
 	if err != nil {
 		t.Fatal(err)
@@ -158,13 +158,29 @@ func TestReferenceEqualsBoot(t *testing.T) {
 		}
 	}
 	checkGuestTree(t, console, ref)
+	if got := probeField(t, console, "radios"); got != "[]" {
+		t.Errorf("product image has radios: %s", got)
+	}
+}
+
+// The kernel of test images brings the radios that radio tests need.
+func TestTestImageHasRadios(t *testing.T) {
+	requireQEMU(t)
+	c := buildProbe(t, "", true)
+	board := labBoard{tree: c.mustRead(t, FileTree), vars: c.mustRead(t, FileVariables), image: c.mustRead(t, FileSigned)}
+	got := probeField(t, board.boot(t), "radios")
+	for _, want := range []string{"/sys/class/ieee80211/phy0", "/sys/class/rfkill/rfkill0", "/sys/class/net/wlan0/phy80211"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("radios of the test image = %s, want %s", got, want)
+		}
+	}
 }
 
 // An image that was altered and signed again boots, and differs in the
 // registers of the altered part and no others.
 func TestAlteredAndSignedAgain(t *testing.T) {
 	requireQEMU(t)
-	c := buildProbe(t, "")
+	c := buildProbe(t, "", false)
 	tests := []struct {
 		component string
 		want      []int
@@ -218,8 +234,8 @@ func checkGuestTree(t *testing.T, console string, ref *release.Reference) {
 // changed behind it, no kernel starts.
 func TestSecureBootRefuses(t *testing.T) {
 	requireQEMU(t)
-	c := buildProbe(t, "")
-	foreign := buildProbe(t, "")
+	c := buildProbe(t, "", false)
+	foreign := buildProbe(t, "", false)
 	signed := c.mustRead(t, FileSigned)
 	tests := map[string][]byte{
 		"unsigned":               c.mustRead(t, FileUnsigned),
@@ -256,7 +272,7 @@ func TestBuildIsReproducible(t *testing.T) {
 	requireQEMU(t)
 	other := filepath.Join(t.TempDir(), "elsewhere", "checkout")
 	copySources(t, other)
-	a, b := buildProbe(t, ""), buildProbe(t, other)
+	a, b := buildProbe(t, "", false), buildProbe(t, other, false)
 	for _, name := range []string{FileUnsigned, FileTree, FileSBOM} {
 		if !bytes.Equal(a.mustRead(t, name), b.mustRead(t, name)) {
 			t.Errorf("%s differs between two folders", name)

@@ -2,8 +2,12 @@ package image
 
 import (
 	"bytes"
+	"errors"
+	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/pelletier/go-toml/v2"
 
 	"ringfence/firmware/measure"
 )
@@ -30,4 +34,23 @@ func TestDeviceTreeIsReproducible(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("canonical digest %x", d)
+}
+
+// The machine that the tree is made for is the one that tools/qemu starts.
+func TestMachineIsTheBoards(t *testing.T) {
+	raw, err := os.ReadFile("../../boards/virt64/qemu.toml")
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skipf("SKIPPED, nothing was checked: %v", err)
+	}
+	var board struct {
+		Machine, CPU string
+		Cores        int
+		Memory       int `toml:"memory_mib"`
+	}
+	if err != nil || toml.Unmarshal(raw, &board) != nil {
+		t.Fatalf("qemu.toml cannot be read: %v", err)
+	}
+	if got, want := Virt64(), (Machine{board.Machine, board.CPU, board.Cores, board.Memory}); got != want {
+		t.Errorf("Virt64() = %+v, qemu.toml says %+v", got, want)
+	}
 }

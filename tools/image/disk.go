@@ -10,7 +10,7 @@ import (
 	"strconv"
 )
 
-// FlashDisk writes a phone's disk to path, a sparse file of 97 MiB that is
+// FlashDisk writes a phone's disk to path, a sparse file of 98 MiB that is
 // replaced as a whole: GPT; partition 1 the ESP (FAT32) with slotA at
 // \EFI\phone\a.efi and, when not nil, slotB at b.efi; partition 2 an empty
 // ext4 file system "state". Equal inputs give equal bits.

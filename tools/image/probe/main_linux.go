@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
 	"ringfence/firmware/measure"
+	"ringfence/provisioning/wire/evidence"
 )
 
 // pcrs is how many registers a TPM 2.0 has for the platform.
@@ -42,6 +44,7 @@ func tell() error {
 		}
 		fmt.Printf("PROBE pcr%d %s\n", i, strings.ToLower(strings.TrimSpace(string(raw))))
 	}
+	fmt.Printf("PROBE radios %q\n", radios())
 	tree, err := os.ReadFile("/sys/firmware/fdt")
 	if err != nil {
 		return err
@@ -52,4 +55,17 @@ func tell() error {
 	log, err := os.ReadFile("/sys/kernel/security/tpm0/binary_bios_measurements")
 	fmt.Printf("PROBE log %s\n", base64.StdEncoding.EncodeToString(log))
 	return errors.Join(digestErr, err)
+}
+
+// radios lists everything in the kernel's radio classes.
+func radios() []string {
+	var found []string
+	for _, place := range evidence.RadioPlaces() {
+		names, err := filepath.Glob(place)
+		if err != nil {
+			panic(err) // the pattern is a constant
+		}
+		found = append(found, names...)
+	}
+	return found
 }
