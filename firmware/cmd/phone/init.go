@@ -69,6 +69,7 @@ func runInit() {
 func (m *machine) steps() []boot.Step {
 	return []boot.Step{
 		{Name: "board", OnFailure: boot.Halt, Run: m.chooseBoard},
+		{Name: "clock", OnFailure: boot.Degrade, Run: checkClock},
 		{Name: "watchdog", OnFailure: boot.Degrade, Run: m.armWatchdog},
 		{Name: "lock", OnFailure: boot.Halt, Run: func(context.Context) error { return supervise.Lock() }},
 		{Name: "supervisor", OnFailure: boot.Halt, Run: m.makeSupervisor},
@@ -93,6 +94,15 @@ func (m *machine) chooseBoard(context.Context) error {
 	}
 	m.board, err = all.Choose(string(cmdline), compatible)
 	return err
+}
+
+// checkClock says so when no hardware clock set the time: certificates then
+// look as if they were not valid yet.
+func checkClock(context.Context) error {
+	if now := time.Now(); now.Year() < 2026 {
+		return fmt.Errorf("the clock says %s: no hardware clock set it", now.UTC().Format(time.DateOnly))
+	}
+	return nil
 }
 
 func (m *machine) armWatchdog(context.Context) error {
