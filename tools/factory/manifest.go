@@ -30,12 +30,20 @@ func WriteManifest(path string, m *wire.Manifest) error {
 	return state.Write(path, raw)
 }
 
+// name is what operators call the manufacturer: the organization of its CA.
+func (m *Manufacturer) name() string {
+	if names := m.CA.Subject.Organization; len(names) > 0 {
+		return names[0]
+	}
+	return m.CA.Subject.CommonName
+}
+
 // AddUnit adds a phone to the manifest file, which is made if it is not there.
 // A serial number, EK or IDevID that is listed already is an error.
 func AddUnit(path string, manufacturer *Manufacturer, unit wire.Unit) error {
 	m, err := ReadManifest(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		m, err = &wire.Manifest{Manufacturer: manufacturer.CA.Subject.CommonName, Created: time.Now().UTC(),
+		m, err = &wire.Manifest{Manufacturer: manufacturer.name(), Created: time.Now().UTC(),
 			Anchors: [][]byte{manufacturer.CA.Raw}}, nil
 	}
 	if err != nil {

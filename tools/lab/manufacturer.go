@@ -31,9 +31,12 @@ type Manufacturer struct {
 	Dir   string
 }
 
+// MakerName is the manufacturer's name in certificates and manifests.
+const MakerName = "Lab Phones"
+
 // NewManufacturer makes the keys.
 func NewManufacturer(ctx context.Context, tools Tools, root, dir string) (*Manufacturer, error) {
-	if _, err := Run(ctx, tools.Ringfence, "manufacturer", "init", dir); err != nil {
+	if _, err := Run(ctx, tools.Ringfence, "manufacturer", "init", dir, "--name", MakerName); err != nil {
 		return nil, err
 	}
 	return &Manufacturer{Tools: tools, Root: root, Dir: dir}, nil

@@ -11,7 +11,7 @@ import (
 // take the release's reference values, and make the manifest the allow-list.
 func (w *World) Import(ctx context.Context, image Image, manifest string) error {
 	for _, args := range [][]string{
-		{"trust", "add", "Lab Phones", "--release-key", filepath.Join(w.Manufacturer.Dir, "release.pub"),
+		{"trust", "add", MakerName, "--release-key", filepath.Join(w.Manufacturer.Dir, "release.pub"),
 			"--anchor", filepath.Join(w.Manufacturer.Dir, "device-ca.pem")},
 		{"reference", "import", image.Reference()},
 		{"manifest", "import", manifest},
