@@ -10,5 +10,12 @@ func commands() []*cobra.Command {
 		newImageCommand(),
 		newFlashCommand(),
 		newManufacturerCommand(),
+		newDeviceCommand(),
+		newConfigCommand(),
+		newReferenceCommand(),
+		newTrustCommand(),
+		newManifestCommand(),
+		newAuditCommand(),
+		newStatusCommand(),
 	}
 }

@@ -30,6 +30,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().Bool("json", false, "print data as JSON")
+	root.PersistentFlags().String("admin", os.Getenv("RINGFENCE_ADMIN"), "admin profile of the provisioning service (default $RINGFENCE_ADMIN)")
 	for _, command := range commands() {
 		root.AddCommand(command)
 	}
