@@ -65,6 +65,21 @@ func (m *machine) unproven() error {
 	return nil
 }
 
+// reached takes a stage from a role. A phone that was refused and is accepted
+// again may open its microphone again.
+func (m *machine) reached(name string, uid int) {
+	m.stage(name)
+	if name != "attested" || uid != uidAgent || m.gate == nil {
+		return
+	}
+	m.hub.mu.Lock()
+	configured := m.hub.config != nil
+	m.hub.mu.Unlock()
+	if configured {
+		m.gate.step(micgate.PolicyVerified)
+	}
+}
+
 // policy is what the packet filter must let through now.
 func (h *hub) policy() network.Policy {
 	h.mu.Lock()

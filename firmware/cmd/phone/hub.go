@@ -98,7 +98,7 @@ func (h *hub) handle(ctx context.Context, r *intercom.Request) (any, error) {
 	case verbStatus:
 		return h.status()
 	case verbStage:
-		return decode(r, func(in stageMessage) error { m.stage(in.Name); return nil })
+		return decode(r, func(in stageMessage) error { m.reached(in.Name, r.Conn.UID()); return nil })
 	case verbEvent:
 		return decode(r, func(in eventMessage) error { h.event(in); return nil })
 	case verbLease:

@@ -61,6 +61,8 @@ func runUI(ctx context.Context, args []string) error {
 	if err := hub.Call(ctx, verbSubscribe, nil, nil); err != nil {
 		return err
 	}
+	r.status.Time = wallClock()
+	u.Handle(r.status)
 	return r.loop(ctx, u, screen, hub)
 }
 
@@ -78,6 +80,7 @@ func (r *uiRole) loop(ctx context.Context, u *ui.UI, screen display.Screen, hub 
 		case <-hub.Done():
 			return errors.New("init closed the connection")
 		case <-minute.C:
+			r.status.Time = wallClock()
 			e = r.status
 		case e = <-r.events:
 			if s, ok := e.(ui.Status); ok {
@@ -142,7 +145,16 @@ func (r *uiRole) notice(_ context.Context, q *intercom.Request) (any, error) {
 // statusIs changes the idle page. Only notice's goroutine calls it.
 func (r *uiRole) statusIs(change func(*ui.Status)) {
 	change(&r.idle)
+	r.idle.Time = wallClock()
 	r.events <- r.idle
+}
+
+// wallClock is the time to show, zero while no clock has set it.
+func wallClock() time.Time {
+	if now := time.Now(); now.Year() >= 2026 {
+		return now
+	}
+	return time.Time{}
 }
 
 func (r *uiRole) line(in lineMessage) {
