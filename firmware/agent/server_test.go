@@ -27,7 +27,6 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/smallstep/pkcs7"
 
-	"ringfence/firmware/identity"
 	"ringfence/provisioning/wire"
 	"ringfence/provisioning/wire/enroll"
 	"ringfence/provisioning/wire/evidence"
@@ -304,7 +303,7 @@ func issueVoucher(t *testing.T, by *authority, owner *authority) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer := newAuthority(t, identity.VoucherSigner, false, by)
+	signer := newAuthority(t, enroll.VoucherSigner, false, by)
 	data, err := pkcs7.NewSignedData(content)
 	if err != nil {
 		t.Fatal(err)

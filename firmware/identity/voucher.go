@@ -11,10 +11,6 @@ import (
 	"ringfence/provisioning/wire/enroll"
 )
 
-// VoucherSigner is the common name of the one certificate that may sign
-// vouchers, issued by the manufacturer's CA.
-const VoucherSigner = "ringfence voucher signer"
-
 // VerifyVoucher checks a voucher (CMS SignedData, RFC 8366 section 5.4) for
 // this phone and returns the owner's CA that it pins. A phone without trusted
 // time passes the zero now.
@@ -33,8 +29,8 @@ func VerifyVoucher(cms []byte, f *Factory, now time.Time) (*x509.Certificate, er
 	if signer == nil {
 		return nil, errors.New("verify voucher: want exactly one signer with its certificate")
 	}
-	if signer.Subject.CommonName != VoucherSigner {
-		return nil, fmt.Errorf("verify voucher: signed by %q, want %q", signer.Subject.CommonName, VoucherSigner)
+	if signer.Subject.CommonName != enroll.VoucherSigner {
+		return nil, fmt.Errorf("verify voucher: signed by %q, want %q", signer.Subject.CommonName, enroll.VoucherSigner)
 	}
 	roots := x509.NewCertPool()
 	for _, anchor := range f.Anchors {

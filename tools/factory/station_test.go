@@ -22,9 +22,9 @@ import (
 
 	"ringfence/firmware/agent"
 	"ringfence/firmware/attest"
-	"ringfence/firmware/identity"
 	"ringfence/hal/tpm"
 	"ringfence/hal/tpm/tpmtest"
+	"ringfence/provisioning/wire/enroll"
 	"ringfence/provisioning/wire/evidence"
 	wire "ringfence/provisioning/wire/factory"
 	"ringfence/provisioning/wire/lock"
@@ -56,7 +56,7 @@ func issue(t *testing.T, name string, isCA bool, parent *x509.Certificate, by cr
 
 func newManufacturer(t *testing.T) *Manufacturer {
 	ca, caKey := issue(t, "Example Phones device CA", true, nil, nil)
-	voucher, voucherKey := issue(t, identity.VoucherSigner, false, ca, caKey)
+	voucher, voucherKey := issue(t, enroll.VoucherSigner, false, ca, caKey)
 	return &Manufacturer{CA: ca, CAKey: caKey, Voucher: voucher, VoucherKey: voucherKey}
 }
 

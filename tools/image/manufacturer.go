@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"ringfence/provisioning/wire/enroll"
 )
 
 // Manufacturer is a folder with a manufacturer's keys, made by
@@ -105,7 +107,7 @@ func (m Manufacturer) newDeviceCA(name string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	v := template(name+" voucher signer", name, now)
+	v := template(enroll.VoucherSigner, name, now)
 	v.KeyUsage = x509.KeyUsageDigitalSignature
 	voucherDER, err := x509.CreateCertificate(rand.Reader, v, issuer, voucherKey.Public(), caKey)
 	if err != nil {

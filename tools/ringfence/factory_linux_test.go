@@ -22,8 +22,8 @@ import (
 
 	"ringfence/firmware/agent"
 	"ringfence/firmware/attest"
-	"ringfence/firmware/identity"
 	"ringfence/hal/tpm/tpmtest"
+	"ringfence/provisioning/wire/enroll"
 	"ringfence/provisioning/wire/evidence"
 	"ringfence/provisioning/wire/lock"
 	"ringfence/tools/factory"
@@ -104,7 +104,7 @@ func command(args ...string) (string, error) {
 func TestFactoryOverTerminal(t *testing.T) {
 	vtpm, dir, state := tpmtest.Start(t), t.TempDir(), t.TempDir()
 	ca := writePair(t, dir, "device-ca", "Example Phones device CA", true, nil)
-	writePair(t, dir, "voucher", identity.VoucherSigner, false, ca)
+	writePair(t, dir, "voucher", enroll.VoucherSigner, false, ca)
 	owner := writePair(t, dir, "owner", "owner", true, nil)
 	roots, manifest := filepath.Join(dir, "ek.pem"), filepath.Join(dir, "manifest.json")
 	if err := os.WriteFile(roots, vtpm.PEM, 0o600); err != nil {

@@ -27,6 +27,10 @@ type voucherDocument struct {
 	Voucher Voucher `json:"ietf-voucher:voucher"`
 }
 
+// VoucherSigner is the common name of the one certificate below the
+// manufacturer's device CA that may sign vouchers.
+const VoucherSigner = "ringfence voucher signer"
+
 // MaxVoucher bounds a voucher's JSON, in bytes.
 const MaxVoucher = 16 << 10
 
