@@ -22,6 +22,7 @@ import (
 
 	"ringfence/firmware/agent"
 	"ringfence/firmware/attest"
+	"ringfence/firmware/identity"
 	"ringfence/hal/tpm"
 	"ringfence/hal/tpm/tpmtest"
 	"ringfence/provisioning/wire/enroll"

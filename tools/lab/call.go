@@ -29,10 +29,13 @@ func Call(ctx context.Context, from, to *Phone, number string) error {
 // codec buffers, jitter buffer and playback ring.
 const settle = 1500 * time.Millisecond
 
+// voice is the espeak-ng voice of the lab's speakers.
+const voice = "en"
+
 // Speak says text into the microphone of from, records what to plays, leaves
 // both as base.sent.wav and base.heard.wav, and compares them.
 func Speak(ctx context.Context, from, to *Phone, text, base string) (speech.Result, error) {
-	sent, err := speech.Say(ctx, text, "")
+	sent, err := speech.Say(ctx, text, voice)
 	if err != nil {
 		return speech.Result{}, err
 	}
