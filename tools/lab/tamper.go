@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -13,23 +14,44 @@ import (
 // signed with the manufacturer's db key, as a thief of it would; otherwise the
 // old signature stays on it.
 func (m *Manufacturer) Tamper(ctx context.Context, built Image, component, out string, resign bool) error {
-	source := built.UKI()
-	if resign {
-		source = built.Unsigned()
-	}
-	raw, err := os.ReadFile(source)
+	unsigned, err := os.ReadFile(built.Unsigned())
 	if err != nil {
 		return err
 	}
-	if raw, err = image.Alter(raw, component); err != nil {
-		return fmt.Errorf("tamper with %s: %w", source, err)
+	altered, err := image.Alter(bytes.Clone(unsigned), component)
+	if err != nil {
+		return fmt.Errorf("tamper with %s: %w", built.Unsigned(), err)
 	}
+	var tampered []byte
 	if resign {
-		if raw, err = image.SignImage(ctx, raw, image.Manufacturer(m.Dir)); err != nil {
-			return err
+		tampered, err = image.SignImage(ctx, altered, image.Manufacturer(m.Dir))
+	} else {
+		tampered, err = underOldSignature(built.UKI(), unsigned, altered)
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(out, tampered, 0o644)
+}
+
+// underOldSignature makes in the signed image the change between unsigned and
+// altered. Signing only appends to an image and sets header fields.
+func underOldSignature(signed string, unsigned, altered []byte) ([]byte, error) {
+	raw, err := os.ReadFile(signed)
+	if err != nil {
+		return nil, err
+	}
+	changes := 0
+	for i := range unsigned {
+		if unsigned[i] != altered[i] {
+			raw[i] = altered[i]
+			changes++
 		}
 	}
-	return os.WriteFile(out, raw, 0o644)
+	if changes != 1 {
+		return nil, fmt.Errorf("altering changed %d bytes, want 1", changes)
+	}
+	return raw, nil
 }
 
 // Reflash replaces the image in slot A of the phone's disk, as somebody with
