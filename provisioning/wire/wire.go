@@ -8,7 +8,7 @@
 //
 // History of [Protocol]:
 //
-//	1  hello, challenge, evidence, config, result, report, ping, bye
+//	1  hello, challenge, evidence, config, result, report, ping, bye, update, progress
 package wire
 
 import (
@@ -41,6 +41,8 @@ type Message struct {
 	Report    *report.Report     `json:"report,omitempty"`    // phone
 	Ping      *Ping              `json:"ping,omitempty"`      // either side; answered by the same with Answer set
 	Bye       *Bye               `json:"bye,omitempty"`       // server, before it closes
+	Update    *Update            `json:"update,omitempty"`    // server: a release this phone shall move to
+	Progress  *Progress          `json:"progress,omitempty"`  // phone: what became of an update
 }
 
 // Hello opens the stream.
@@ -80,6 +82,35 @@ type Ping struct {
 type Bye struct {
 	Reason string `json:"reason"`
 }
+
+// Update names the release that this phone shall run. It carries no trust:
+// the phone verifies the target itself (threshold, log proof, model, sequence).
+type Update struct {
+	Release string `json:"release"` // major.minor.patch
+	Target  string `json:"target"`  // path of the image in the update repository
+}
+
+// Progress tells the server how far an update is.
+type Progress struct {
+	Release string `json:"release"`
+	Phase   Phase  `json:"phase"`
+	Cause   string `json:"cause,omitempty"` // with PhaseRefused and PhaseReverted: one word
+	Error   string `json:"error,omitempty"` // one line for people
+}
+
+// Phase is a step of an update on the phone.
+type Phase string
+
+// The way of an update; refused and reverted end it.
+const (
+	PhaseDeferred    Phase = "deferred" // a call is up
+	PhaseDownloading Phase = "downloading"
+	PhaseWritten     Phase = "written" // verified and in the idle slot
+	PhaseRebooting   Phase = "rebooting"
+	PhaseCommitted   Phase = "committed" // healthy: booted, connected, registered
+	PhaseReverted    Phase = "reverted"
+	PhaseRefused     Phase = "refused"
+)
 
 // AppendFrame appends the frame of m to dst, ready for one write.
 func AppendFrame(dst []byte, m *Message) ([]byte, error) {
@@ -124,7 +155,7 @@ func ReadFrame(r io.Reader) (*Message, error) {
 func (m *Message) validate() error {
 	n := 0
 	for _, set := range []bool{m.Hello != nil, m.Challenge != nil, m.Evidence != nil, m.Config != nil,
-		m.Result != nil, m.Report != nil, m.Ping != nil, m.Bye != nil} {
+		m.Result != nil, m.Report != nil, m.Ping != nil, m.Bye != nil, m.Update != nil, m.Progress != nil} {
 		if set {
 			n++
 		}
