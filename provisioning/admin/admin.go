@@ -41,6 +41,7 @@ type History interface {
 type Streams interface {
 	Connected() []device.ID
 	ConfigChanged(id device.ID) // "" for all
+	LineChanged(ctx context.Context, id device.ID) error
 	Refused(ctx context.Context, id device.ID, reason string)
 }
 
@@ -292,6 +293,10 @@ func (h *Handler) retire(r *request) (any, error) {
 		return nil, conflict(err)
 	}
 	h.cfg.Streams.Refused(r.Context(), d.ID, "retired")
+	// Its line may be given to another phone.
+	if err := h.cfg.Maker.Set(r.Context(), string(d.ID), lockcfg.Settings{"line.user": ""}); err != nil {
+		return nil, err
+	}
 	return struct{}{}, h.note(r, "device.retired", string(d.ID), "")
 }
 
@@ -348,6 +353,11 @@ func (h *Handler) setConfig(r *request) (any, error) {
 	if scope == lockcfg.Site {
 		h.cfg.Streams.ConfigChanged("")
 	} else {
+		if _, line := changes["line.user"]; line {
+			if err := h.cfg.Streams.LineChanged(r.Context(), device.ID(scope)); err != nil {
+				h.cfg.Log.Error("change line at the call server", "device", scope, "error", err) // the registrar repeats it
+			}
+		}
 		h.cfg.Streams.ConfigChanged(device.ID(scope))
 	}
 	return h.config(r)

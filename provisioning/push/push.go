@@ -156,20 +156,47 @@ func (s *Server) revoke(ctx context.Context, id device.ID) {
 	}
 }
 
-// allow puts a proved phone on the call server.
-func (s *Server) allow(ctx context.Context, id device.ID, now time.Time) error {
+// LineChanged makes the call server's row of a phone that is on it equal to
+// the phone's settings, connected or not: the former line is gone when it
+// returns nil.
+func (s *Server) LineChanged(ctx context.Context, id device.ID) error {
+	s.mu.Lock()
+	proof, on := s.allowed[id]
+	s.mu.Unlock()
+	if !on {
+		return nil
+	}
+	return s.allow(ctx, id, proof)
+}
+
+// allow puts a proved phone on the call server; one without a line is taken
+// off.
+func (s *Server) allow(ctx context.Context, id device.ID, proof time.Time) error {
 	settings, err := s.cfg.Maker.Effective(ctx, id)
 	if err != nil {
 		return err
 	}
-	user := settings["line.user"]
-	if user == "" {
-		return nil // no line yet: nothing to register
-	}
 	s.mu.Lock()
-	s.allowed[id] = now
+	s.allowed[id] = proof
 	s.mu.Unlock()
-	return s.cfg.Registrar.Allow(ctx, id, user)
+	if user := settings["line.user"]; user == "" {
+		err = s.cfg.Registrar.Revoke(ctx, id)
+	} else {
+		err = s.cfg.Registrar.Allow(ctx, id, user)
+	}
+	if err != nil {
+		return err
+	}
+	// It may have been refused or retired since its proof: the refusal wins,
+	// whichever of the two told the call server last.
+	d, err := s.cfg.Gate.Fleet().Device(ctx, id)
+	if err != nil {
+		return err
+	}
+	if d.State == fleet.Refused || d.State == fleet.Retired {
+		s.revoke(ctx, id)
+	}
+	return nil
 }
 
 // Run takes phones whose proof has lapsed from the call server, until ctx

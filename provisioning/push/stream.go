@@ -38,6 +38,7 @@ type stream struct {
 	hello   wire.Hello
 	nonce   []byte // of the open challenge, nil when none
 	proved  bool
+	hurry   bool   // a fresh proof is wanted before the interval is over
 	sent    uint64 // newest version sent on this stream
 	config  chan struct{}
 	refused chan string
@@ -122,7 +123,11 @@ func (st *stream) run(ctx context.Context) error {
 			if m.Evidence != nil {
 				overdue.Stop()
 			}
-			err = st.receive(ctx, m)
+			if err = st.receive(ctx, m); err == nil && st.hurry && st.nonce == nil {
+				st.hurry = false
+				overdue.Reset(st.server.cfg.ProofTimeout)
+				err = st.challenge()
+			}
 		case <-reattest.C:
 			if st.nonce == nil {
 				overdue.Reset(st.server.cfg.ProofTimeout)
@@ -252,6 +257,11 @@ func (st *stream) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if d.State == fleet.Trusted { // before the configuration: a line that was taken away goes even if nothing can be sent
+		if err := s.allow(ctx, id, d.LastProof); err != nil {
+			s.cfg.Log.Error("allow registration", "device", id, "error", err)
+		}
+	}
 	issued, err := s.cfg.Maker.Issue(ctx, id, d.SealKey, max(st.hello.ConfigVersion, d.ConfigSeen), now)
 	if errors.Is(err, lockcfg.ErrIncomplete) {
 		s.cfg.Log.Warn("no configuration to send", "device", id, "error", err)
@@ -259,11 +269,6 @@ func (st *stream) configure(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
-	}
-	if d.State == fleet.Trusted {
-		if err := s.allow(ctx, id, d.LastProof); err != nil {
-			s.cfg.Log.Error("allow registration", "device", id, "error", err)
-		}
 	}
 	if issued.Version <= max(st.sent, st.hello.ConfigVersion) {
 		return nil
@@ -301,6 +306,9 @@ func (st *stream) report(ctx context.Context, r *report.Report, now time.Time) e
 		if err := st.server.cfg.Gate.Note(ctx, "device:"+string(id), "phone."+e.Name, string(id), detail); err != nil {
 			return err
 		}
+		// The phone measured what it found before it said so: ask for the
+		// proof now, not at the next interval.
+		st.hurry = st.hurry || e.Name == report.RadioFound
 	}
 	for _, call := range r.Calls {
 		if err := st.put(ctx, id, "call", now, call); err != nil {
