@@ -11,7 +11,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -78,9 +81,10 @@ func (s *Server) Serve(ctx context.Context, conn *tls.Conn) {
 	st, err := s.accept(ctx, conn)
 	if err != nil {
 		s.cfg.Log.Warn("stream refused", "peer", conn.RemoteAddr(), "error", err)
-		if note := s.cfg.Gate.Note(ctx, conn.RemoteAddr().String(), "stream.refused", "", err.Error()); note != nil {
+		if note := s.cfg.Gate.NoteStranger(ctx, conn.RemoteAddr().String(), "stream.refused", "", err.Error()); note != nil {
 			s.cfg.Log.Error("audit", "error", note)
 		}
+		turnAway(conn, err)
 		return
 	}
 	ctx, st.cancel = context.WithCancel(ctx)
@@ -89,6 +93,27 @@ func (s *Server) Serve(ctx context.Context, conn *tls.Conn) {
 	defer s.remove(st)
 	err = st.run(ctx)
 	s.cfg.Log.Info("stream ended", "device", st.device.ID, "reason", err)
+	if !fault(err) {
+		return
+	}
+	if note := s.cfg.Gate.Note(context.WithoutCancel(ctx), "device:"+string(st.device.ID), "stream.fault", string(st.device.ID), err.Error()); note != nil {
+		s.cfg.Log.Error("audit", "error", note)
+	}
+}
+
+// errRefused ends a stream whose refusal the gatekeeper has recorded.
+var errRefused = errors.New("refused")
+
+// fault reports that a stream ended by what the phone sent: not by its silence,
+// its going, the end of the service, or a refusal that is recorded already.
+func fault(err error) bool {
+	var lost *net.OpError
+	for _, known := range []error{nil, errRefused, io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, os.ErrDeadlineExceeded, context.Canceled} {
+		if errors.Is(err, known) {
+			return false
+		}
+	}
+	return !errors.As(err, new(*gatekeeper.RefusedError)) && !errors.As(err, &lost)
 }
 
 // add makes st the only stream of its device.

@@ -81,6 +81,17 @@ func (s *Server) accept(ctx context.Context, conn *tls.Conn) (*stream, error) {
 	return st, nil
 }
 
+// turnAway says why there is no stream. It waits for nobody: who does not read
+// does not learn it.
+func turnAway(conn *tls.Conn, err error) {
+	text := err.Error()
+	frame, err := wire.AppendFrame(nil, &wire.Message{Bye: &wire.Bye{Reason: text[:min(len(text), 1024)]}})
+	if err != nil || conn.SetWriteDeadline(time.Now().Add(time.Second)) != nil {
+		return
+	}
+	_, _ = conn.Write(frame) // the connection ends either way
+}
+
 // poke asks the run loop to look at the configuration; it never blocks.
 func (st *stream) poke() {
 	select {
@@ -117,7 +128,7 @@ func (st *stream) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), st.bye("the service ends this stream"))
 		case reason := <-st.refused:
-			return errors.Join(errors.New(reason), st.bye(reason))
+			return errors.Join(fmt.Errorf("%w: %s", errRefused, reason), st.bye(reason))
 		case err = <-failed:
 		case m := <-in:
 			if m.Evidence != nil {
