@@ -36,7 +36,7 @@ const watchdogSeconds = 30
 func Board() boards.Board {
 	return boards.Board{
 		Name:       "virt64",
-		Compatible: "linux,dummy-virt",
+		Compatible: "ringfence,virt64",
 		Interface:  "eth0",
 
 		OpenTPM:         openTPM,
