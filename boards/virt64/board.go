@@ -38,6 +38,7 @@ func Board() boards.Board {
 		Name:       "virt64",
 		Compatible: "ringfence,virt64",
 		Interface:  "eth0",
+		UEFI:       true,
 
 		OpenTPM:         openTPM,
 		OpenCapture:     func() (*os.File, error) { return device("/dev/snd/pcmC0D0c", os.O_RDWR|unix.O_NONBLOCK) },
