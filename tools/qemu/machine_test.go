@@ -136,6 +136,8 @@ func TestBoardByDirectBoot(t *testing.T) {
 	must(m.Console().ExpectString(ctx, "guest: sound runs"))
 	t.Logf("guest is up after %v", time.Since(m.Started()))
 	must(m.Console().ExpectString(ctx, "guest: tpm true serial true net true watchdog true"))
+	must(m.Console().ExpectString(ctx, "guest: mic switch off: <nil>"))
+	must(m.Console().ExpectString(ctx, "guest: mic switch on: <nil>"))
 	t.Run("keys", func(t *testing.T) { testKeys(ctx, t, m) })
 	t.Run("hook and lamp", func(t *testing.T) { testHook(ctx, t, m) })
 	t.Run("screen", func(t *testing.T) { testScreen(t, m) })

@@ -42,6 +42,7 @@ func main() {
 	}
 	fmt.Println("guest: tpm", exists("/dev/tpm0"), "serial", exists("/dev/ttyS0"), "net", exists("/sys/class/net/eth0"), "watchdog", exists("/dev/watchdog"))
 	go factory()
+	micSwitch()
 	if err := echo(); err != nil {
 		fmt.Println("guest: sound:", err)
 	}
@@ -82,6 +83,18 @@ func paint() {
 		return
 	}
 	fmt.Println("guest: painted", screen.Size())
+}
+
+// micSwitch turns the codec's microphone switch off and on again.
+func micSwitch() {
+	s, err := virt64.Board().OpenMicSwitch()
+	if err != nil {
+		fmt.Println("guest: mic switch:", err)
+		return
+	}
+	fmt.Println("guest: mic switch off:", s.Set(false))
+	fmt.Println("guest: mic switch on:", s.Set(true))
+	_ = s.Close() // nothing is written
 }
 
 func watch(f *os.File) {
