@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -190,7 +191,8 @@ func serveFloor(ctx context.Context, handshakes, issues string) error {
 	if err != nil {
 		return err
 	}
-	web := &http.Server{Addr: issues, TLSConfig: cfg, Handler: certifier(pair), ReadHeaderTimeout: 10 * time.Second}
+	web := &http.Server{Addr: issues, TLSConfig: cfg, Handler: certifier(pair), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: log.New(io.Discard, "", 0)} // what it prints would stand in the middle of a result
 	context.AfterFunc(ctx, func() { _, _ = bare.Close(), web.Close() }) // the process ends
 	go func() {
 		for {
