@@ -84,6 +84,7 @@ require (
 	go.opentelemetry.io/otel/trace v1.47.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/exp v0.0.0-20240325151524-a685a6edb6d8 // indirect
 	golang.org/x/exp/typeparams v0.0.0-20231108232855-2478ac86f678 // indirect
 	golang.org/x/image v0.47.0 // indirect
 	golang.org/x/mod v0.42.0 // indirect
@@ -104,3 +105,6 @@ require (
 )
 
 tool honnef.co/go/tools/cmd/staticcheck
+
+// goose asks for it for its tools only, and it cannot be had everywhere; Tessera is built and tested with the version above.
+exclude golang.org/x/exp v0.0.0-20261011100332-faecfb24eb49

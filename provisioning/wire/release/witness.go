@@ -23,7 +23,7 @@ const algCosignature = 0x04
 // one witness would count as two.
 func (t *Trust) witnesses() ([]note.Verifier, error) {
 	if t.Quorum < 1 || t.Quorum > len(t.Witnesses) {
-		return nil, fmt.Errorf("%w: trust wants %d of %d", ErrWitnessesMissing, t.Quorum, len(t.Witnesses))
+		return nil, fmt.Errorf("%w: the trust wants %d of %d", ErrWitnessesMissing, t.Quorum, len(t.Witnesses))
 	}
 	var list []note.Verifier
 	keys, names := map[string]bool{}, map[string]bool{}
@@ -39,6 +39,16 @@ func (t *Trust) witnesses() ([]note.Verifier, error) {
 		list = append(list, w)
 	}
 	return list, nil
+}
+
+// CheckWitnesses checks log key, witness keys and quorum, which is all that
+// [VerifyProof] uses of a Trust.
+func (t *Trust) CheckWitnesses() error {
+	if _, err := note.NewVerifier(t.Log); err != nil {
+		return fmt.Errorf("log key %.80q: %w", t.Log, err)
+	}
+	_, err := t.witnesses()
+	return err
 }
 
 // Witness verifies the cosignatures of one witness (cosignature/v1).
