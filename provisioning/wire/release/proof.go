@@ -77,8 +77,8 @@ func UntrustedParseProof(raw []byte) (p Proof, err error) {
 	}
 	lines = lines[1:]
 	if len(lines) > 0 && strings.HasPrefix(lines[0], "extra ") {
-		if p.UntrustedLeaf, err = decodeBase64(lines[0][len("extra "):]); err != nil {
-			return p, fmt.Errorf("%w: extra line: %w", ErrProofMalformed, err)
+		if p.UntrustedLeaf, err = decodeBase64(lines[0][len("extra "):]); err != nil || len(p.UntrustedLeaf) == 0 {
+			return p, fmt.Errorf("%w: extra line is empty or no base64", ErrProofMalformed)
 		}
 		lines = lines[1:]
 	}
