@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,8 +34,11 @@ type party struct {
 	key    notekey.Key
 	state  string
 	server *httptest.Server
-	around func(http.Handler, http.ResponseWriter, *http.Request)
+	around atomic.Pointer[middle]
 }
+
+// middle stands between the log and a witness.
+type middle func(http.Handler, http.ResponseWriter, *http.Request)
 
 // world is a log's folder with running witnesses.
 type world struct {
@@ -88,8 +92,8 @@ func (p *party) start(t *testing.T, logs ...string) {
 	}
 	h := w.Handler()
 	p.server.Config.Handler = http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) {
-		if p.around != nil {
-			p.around(h, out, in)
+		if between := p.around.Load(); between != nil {
+			(*between)(h, out, in)
 			return
 		}
 		h.ServeHTTP(out, in)
@@ -214,7 +218,7 @@ func TestNoQuorum(t *testing.T) {
 	var mu sync.Mutex
 	down := true
 	for _, p := range w.parties[1:] {
-		p.around = func(h http.Handler, out http.ResponseWriter, in *http.Request) {
+		lunch := middle(func(h http.Handler, out http.ResponseWriter, in *http.Request) {
 			mu.Lock()
 			defer mu.Unlock()
 			if down {
@@ -222,7 +226,8 @@ func TestNoQuorum(t *testing.T) {
 				return
 			}
 			h.ServeHTTP(out, in)
-		}
+		})
+		p.around.Store(&lunch)
 	}
 	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
