@@ -28,6 +28,7 @@ type hub struct {
 	records    []recordMessage
 	lease      *leaseMessage
 	config     *configMessage
+	proof      *proofMessage // nil before the service judged
 	registered bool
 	inCall     bool
 	offHook    bool
@@ -106,7 +107,7 @@ func (h *hub) handle(ctx context.Context, r *intercom.Request) (any, error) {
 	case verbConfig:
 		return decode(r, m.configured)
 	case verbUnproven:
-		return nil, m.unproven()
+		return decode(r, m.unproven)
 	case verbLine:
 		return decode(r, m.line)
 	case verbRecord:
@@ -142,6 +143,9 @@ func (h *hub) subscribe(c *intercom.Conn) error {
 	}
 	if h.config != nil && c.UID() != uidAgent {
 		errs = append(errs, c.Notify(verbConfig, *h.config))
+	}
+	if h.proof != nil && c.UID() != uidAgent {
+		errs = append(errs, c.Notify(verbProof, *h.proof))
 	}
 	if c.UID() == uidAgent {
 		for _, e := range h.events {

@@ -237,6 +237,9 @@ func (m *machine) ended(role string, _ int, status string) {
 	if role == roleMedia && m.gate != nil {
 		m.gate.mediaDied()
 	}
+	if role == roleCall {
+		m.callerDied()
+	}
 	if status != "signal killed" {
 		m.event("role.ended", role+" "+status)
 	}
