@@ -2,9 +2,11 @@ package main
 
 import (
 	"io"
+	"strings"
 	"testing"
 
 	"ringfence/provisioning/wire/lock"
+	"ringfence/provisioning/wire/report"
 )
 
 func TestLinePlan(t *testing.T) {
@@ -71,5 +73,17 @@ func TestCallRoleDies(t *testing.T) {
 	m.ended(roleCall, 1, "exit 2")
 	if m.hub.registered || m.hub.inCall {
 		t.Errorf("after its end: registered %t, in call %t", m.hub.registered, m.hub.inCall)
+	}
+}
+
+// TestPlantedListener: it is told once, what belongs there is not.
+func TestPlantedListener(t *testing.T) {
+	h := newHub()
+	planted := report.Socket{Proto: "tcp", Local: "0.0.0.0:8080", Remote: "0.0.0.0:0", State: "listen", UID: 0}
+	for range 3 {
+		h.checkSockets([]report.Socket{planted, {Proto: "tcp", Local: "10.77.0.20:40000", Remote: "10.77.0.1:8443", State: "established", UID: uidAgent}})
+	}
+	if len(h.events) != 1 || h.events[0].Name != "socket.unexpected" || !strings.Contains(h.events[0].Detail, "0.0.0.0:8080") {
+		t.Errorf("events %+v, want the listener once", h.events)
 	}
 }
