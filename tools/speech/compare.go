@@ -138,11 +138,19 @@ func bestMatch(window, h []float64, expected, rate int) (at int, correlation, ga
 func splitMatch(window, h []float64, expected, rate int) (at int, correlation, gain float64) {
 	at, correlation = expected, -1
 	reach, step := samples(slipSearch, rate), samples(splitStep, rate)
+	var heads []sums // of window up to each split
+	head := sums{}
 	for split := step; split < len(window); split += step {
-		head := products(window[:split], h, expected)
-		for offset := -reach; offset <= reach; offset++ {
-			whole := head.plus(products(window[split:], h, expected+split+offset))
-			if c, g := whole.correlation(len(window)); c > correlation {
+		head = head.plus(products(window[split-step:split], h, expected+split-step))
+		heads = append(heads, head)
+	}
+	for offset := -reach; offset <= reach; offset++ {
+		tail, end := sums{}, len(window)
+		for i := len(heads) - 1; i >= 0; i-- {
+			split := (i + 1) * step
+			tail = tail.plus(products(window[split:end], h, expected+split+offset))
+			end = split
+			if c, g := heads[i].plus(tail).correlation(len(window)); c > correlation {
 				at, correlation, gain = expected+offset, c, g
 			}
 		}
