@@ -19,27 +19,30 @@ import (
 	"ringfence/tools/image"
 	"ringfence/tools/segment"
 	"ringfence/tools/speech"
+	"ringfence/tools/tooltest"
 )
 
 const boardDir = "../../boards/virt64/"
 
-// needQEMU skips, loudly, where boards cannot be booted; scripts/test sets
-// what is asked for here, and then a missing program is a failure.
 func needQEMU(t *testing.T, programs ...string) Spec {
 	t.Helper()
-	if os.Getenv("RINGFENCE_QEMU") == "" {
-		t.Skip("SKIPPED, NOTHING WAS BOOTED: run scripts/test")
-	}
+	tooltest.NeedBoards(t)
 	s, err := LoadSpec(boardDir + "qemu.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range append(programs, s.Emulator) {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Fatalf("%s is not installed", p)
-		}
-	}
+	tooltest.Need(t, append(programs, s.Emulator)...)
 	return s
+}
+
+// kernel is the board's kernel, from the cache or built.
+func kernel(t *testing.T) string {
+	t.Helper()
+	k, err := image.BuildKernel(t.Context(), image.KernelConfig{Fragments: image.Fragments(boardDir, false), Progress: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.Image
 }
 
 // manufacture makes a TPM and a device tree for one board.
@@ -58,21 +61,6 @@ func manufacture(t *testing.T, s Spec) (tpm, tree string) {
 		t.Fatal(err)
 	}
 	return tpm, tree
-}
-
-// productKernel is the kernel of the board's phones, from the cache when it is there.
-func productKernel(t *testing.T, s Spec) string {
-	t.Helper()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fragments := image.Fragments(filepath.Join(root, "boards", s.Board), false)
-	k, err := image.BuildKernel(t.Context(), image.KernelConfig{Fragments: fragments, Progress: t.Logf})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k.Image
 }
 
 // guest builds the test's userland and packs it as an initramfs.
@@ -119,11 +107,10 @@ func start(t *testing.T, c Config) *Machine {
 
 func TestBoardByDirectBoot(t *testing.T) {
 	s := needQEMU(t, "swtpm", "swtpm_setup", "dtc", "espeak-ng")
-	kernel := productKernel(t, s)
 	tpm, tree := manufacture(t, s)
 	wire := segment.New(segment.Config{})
 	defer wire.Close()
-	m := start(t, Config{Spec: s, Kernel: kernel, Initrd: guest(t), Append: "console=ttyAMA0 quiet panic=5",
+	m := start(t, Config{Spec: s, Kernel: kernel(t), Initrd: guest(t), Append: "console=ttyAMA0 quiet panic=5",
 		DTB: tree, TPMDir: tpm, Network: wire, MAC: "02:00:00:00:00:01"})
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
@@ -257,7 +244,7 @@ func TestFirmwareStarts(t *testing.T) {
 	s := needQEMU(t, "swtpm", "swtpm_setup", "dtc")
 	template, err := os.ReadFile(s.Firmware.Vars)
 	if err != nil {
-		t.Fatal(err)
+		tooltest.Missingf(t, "the board's UEFI firmware: %v", err)
 	}
 	tpm, tree := manufacture(t, s)
 	vars := filepath.Join(t.TempDir(), "vars.fd")
