@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+
+	"ringfence/provisioning/wire/release"
 )
 
 // Part is one component of an image, compared.
@@ -23,11 +25,23 @@ type Part struct {
 	Note   string `json:"note,omitempty"` // what is known about a difference
 }
 
-// Verify rebuilds c's image from its sources and compares it with image,
-// signed or not, part by part. It needs neither keys nor c.Out. The second
-// result tells whether everything that a Secure Boot signature covers is the
-// same.
-func Verify(ctx context.Context, c BuildConfig, image []byte) ([]Part, bool, error) {
+// VerifyConfig says how an image should have been built. Manufacturer and Out
+// are not used.
+type VerifyConfig struct {
+	BuildConfig
+	RebuildKernel bool // build the kernel too instead of trusting the cache (3 minutes, 2.5 GB)
+}
+
+// Verify rebuilds an image from its sources and compares it with image, signed
+// or not, part by part. The second result tells whether everything that a
+// Secure Boot signature covers is the same.
+func Verify(ctx context.Context, c VerifyConfig, image []byte) ([]Part, bool, error) {
+	if c.Board != filepath.Base(c.Board) {
+		return nil, false, fmt.Errorf("board %q: want the name of a folder of boards/", c.Board)
+	}
+	if _, err := release.ParseVersion(c.Release); err != nil {
+		return nil, false, err
+	}
 	given, err := splitImage(image)
 	if err != nil {
 		return nil, false, fmt.Errorf("read image: %w", err)
@@ -94,7 +108,7 @@ func explain(name string, given, want []byte) string {
 }
 
 // rebuild makes the unsigned image.
-func (c *BuildConfig) rebuild(ctx context.Context) ([]byte, error) {
+func (c *VerifyConfig) rebuild(ctx context.Context) ([]byte, error) {
 	program := c.Program
 	if program.Package == "" {
 		program.Package = "./firmware/cmd/phone"
@@ -111,7 +125,8 @@ func (c *BuildConfig) rebuild(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	kernel, err := BuildKernel(ctx, KernelConfig{Fragments: Fragments(filepath.Join(program.Root, "boards", c.Board), c.Test), CacheDir: c.KernelCache, Progress: c.Progress})
+	kernel, err := BuildKernel(ctx, KernelConfig{Fragments: Fragments(filepath.Join(program.Root, "boards", c.Board), c.Test),
+		CacheDir: c.KernelCache, Rebuild: c.RebuildKernel, Progress: c.Progress})
 	if err != nil {
 		return nil, err
 	}
