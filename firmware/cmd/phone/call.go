@@ -136,7 +136,7 @@ func (r *callRole) event(e sip.Event) {
 	} else {
 		r.log.Info("line", "kind", e.Kind, "peer", e.Peer, "reason", e.Reason)
 	}
-	err := r.hub.Notify(verbLine, lineMessage{Kind: string(e.Kind), Peer: e.Peer, Reason: e.Reason, Emergency: e.Emergency})
+	err := r.hub.Notify(verbLine, lineMessage{Kind: string(e.Kind), Peer: e.Peer, Reason: e.Reason, Emergency: e.Emergency, Codec: e.Codec, Suite: e.Suite})
 	if e.Call != nil {
 		r.log.Info("call", "peer", e.Call.Peer, "reason", e.Call.Reason, "codec", e.Call.Codec, "suite", e.Call.Suite, "sent", e.Call.Sent,
 			"received", e.Call.Received, "lost", e.Call.Lost, "auth_fail", e.Call.AuthFail, "concealed", e.Call.Concealed)

@@ -59,6 +59,7 @@ func (m *machine) configured(in configMessage) error {
 // unproven is said by the agent when the service refused the phone's proof:
 // no new call until it is accepted again.
 func (m *machine) unproven() error {
+	m.hub.proved(proofMessage{Refused: true})
 	if m.gate != nil {
 		m.gate.step(micgate.PolicyLost)
 	}
@@ -69,7 +70,11 @@ func (m *machine) unproven() error {
 // again may open its microphone again.
 func (m *machine) reached(name string, uid int) {
 	m.stage(name)
-	if name != "attested" || uid != uidAgent || m.gate == nil {
+	if name != "attested" || uid != uidAgent {
+		return
+	}
+	m.hub.proved(proofMessage{Proven: true})
+	if m.gate == nil {
 		return
 	}
 	m.hub.mu.Lock()

@@ -28,6 +28,7 @@ type hub struct {
 	records    []recordMessage
 	lease      *leaseMessage
 	config     *configMessage
+	proof      proofMessage
 	registered bool
 	inCall     bool
 	offHook    bool
@@ -143,6 +144,12 @@ func (h *hub) subscribe(c *intercom.Conn) error {
 	if h.config != nil && c.UID() != uidAgent {
 		errs = append(errs, c.Notify(verbConfig, *h.config))
 	}
+	if c.UID() == uidUI {
+		errs = append(errs, c.Notify(verbProof, h.proof))
+		if h.registered {
+			errs = append(errs, c.Notify(verbLine, lineMessage{Kind: "registered"}))
+		}
+	}
 	if c.UID() == uidAgent {
 		for _, e := range h.events {
 			errs = append(errs, c.Notify(verbEvent, e))
@@ -172,6 +179,14 @@ func (h *hub) Tell(verb string, in any, users ...int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tell(verb, in, users...)
+}
+
+// proved keeps and tells what the service thinks of this boot.
+func (h *hub) proved(p proofMessage) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.proof = p
+	h.tell(verbProof, p, uidUI)
 }
 
 func (h *hub) event(e eventMessage) {

@@ -27,6 +27,7 @@ const (
 	// From init.
 	verbHook      = "hook"       // the handset was lifted or replaced
 	verbMic       = "mic"        // the microphone was opened or closed
+	verbProof     = "proof"      // to ui: the service accepted or refused the evidence
 	verbMediaLost = "media lost" // the media process of a running call ended
 
 	// To net, call and agent.
@@ -74,6 +75,15 @@ type lineMessage struct {
 	Peer      string `json:"peer,omitempty"`
 	Reason    string `json:"reason,omitempty"`
 	Emergency bool   `json:"emergency,omitempty"`
+	Codec     string `json:"codec,omitempty"` // with "answered"
+	Suite     string `json:"suite,omitempty"`
+}
+
+// proofMessage is what the provisioning service thinks of this boot; both are
+// false until it has spoken.
+type proofMessage struct {
+	Proven  bool `json:"proven"`
+	Refused bool `json:"refused"`
 }
 
 type chainMessage struct {

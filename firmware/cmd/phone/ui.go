@@ -133,13 +133,26 @@ func (r *uiRole) notice(_ context.Context, q *intercom.Request) (any, error) {
 			if in.Config == nil {
 				return errors.New("no configuration")
 			}
-			r.statusIs(func(s *ui.Status) { s.Line, s.Label, s.Proven = in.Config.Lines[0].User, in.Config.Display.Label, true })
+			r.statusIs(func(s *ui.Status) { s.Line, s.Label = in.Config.Lines[0].User, in.Config.Display.Label })
 			return nil
 		})
 	case verbLine:
 		return decode(q, func(in lineMessage) error { r.line(in); return nil })
+	case verbProof:
+		return decode(q, func(in proofMessage) error { r.proof(in); return nil })
 	}
 	return nil, nil
+}
+
+// proof shows what the provisioning service thinks of this boot. Evidence that
+// was refused is a fault, which ends when the phone is accepted again.
+func (r *uiRole) proof(in proofMessage) {
+	r.statusIs(func(s *ui.Status) { s.Proven = in.Proven })
+	var fault ui.Fault
+	if in.Refused {
+		fault = ui.Fault{What: "This phone could not prove what software it runs.", Do: "Call your administrator; the reason is in the provisioning service."}
+	}
+	r.events <- fault
 }
 
 // statusIs changes the idle page. Only notice's goroutine calls it.
@@ -166,7 +179,7 @@ func (r *uiRole) line(in lineMessage) {
 	case "ringing out":
 		r.events <- ui.Call{Phase: ui.Outgoing, Peer: in.Peer}
 	case "answered":
-		r.events <- ui.Call{Phase: ui.Active, Peer: in.Peer, Cipher: "SRTP"}
+		r.events <- ui.Call{Phase: ui.Active, Peer: in.Peer, Cipher: in.Suite, Codec: in.Codec}
 	case "ended":
 		r.events <- ui.Call{Peer: in.Peer, Reason: in.Reason}
 	}
