@@ -12,7 +12,7 @@ import (
 
 func newImageCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Build the kernel and the signed image of a board"}
-	cmd.AddCommand(newImageKernelCommand(), newImageBuildCommand())
+	cmd.AddCommand(newImageKernelCommand(), newImageBuildCommand(), newImageVerifyCommand())
 	return cmd
 }
 

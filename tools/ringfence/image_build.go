@@ -18,7 +18,8 @@ func newImageBuildCommand() *cobra.Command {
 		Use:   "build",
 		Short: "Build a board's signed image, its reference values and its bill of materials",
 		Long: `Build a board's image. The output folder receives phone.efi (signed), phone.unsigned.efi (reproducible),
-phone.dtb (device tree), reference.json (signed reference values), sbom.spdx.json and vars.fd (UEFI variables).`,
+phone.dtb (device tree), reference.json (signed reference values), sbom.spdx.json, provenance.intoto.json (signed SLSA
+provenance) and vars.fd (UEFI variables).`,
 		Example: "  ringfence image build --board virt64 --release 1.0.0 --manufacturer keys --out build/image",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
