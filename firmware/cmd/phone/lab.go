@@ -109,9 +109,9 @@ func (r *labRole) obey(ctx context.Context, words []string) (any, error) {
 	case "vhci":
 		return nil, r.keepOpen("/dev/vhci", []byte{0xff, 0}) // create a primary controller
 	case "interfaces":
-		return filepath.Glob("/sys/class/net/*")
+		return attributes("/sys/class/net/*/flags")
 	case "rfkill":
-		return radioBlocks()
+		return attributes("/sys/class/rfkill/*/soft")
 	case "pcr":
 		return r.pcrs()
 	case "boot":
@@ -139,21 +139,21 @@ func (r *labRole) keepOpen(path string, first []byte) error {
 	return nil
 }
 
-// radioBlocks gives the soft block ("1" = blocked) of each radio.
-func radioBlocks() (any, error) {
-	paths, err := filepath.Glob("/sys/class/rfkill/*/soft")
+// attributes reads one sysfs attribute of every device that the pattern names.
+func attributes(pattern string) (any, error) {
+	paths, err := filepath.Glob(pattern)
 	if err != nil {
 		return nil, err
 	}
-	blocks := map[string]string{}
+	values := map[string]string{}
 	for _, p := range paths {
 		text, err := os.ReadFile(p)
 		if err != nil {
 			return nil, err
 		}
-		blocks[filepath.Base(filepath.Dir(p))] = strings.TrimSpace(string(text))
+		values[filepath.Base(filepath.Dir(p))] = strings.TrimSpace(string(text))
 	}
-	return blocks, nil
+	return values, nil
 }
 
 // holders names every process that has the file open.
