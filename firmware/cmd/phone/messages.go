@@ -25,9 +25,9 @@ const (
 	verbSilence   = "silence"   // init to media
 
 	// From init.
+	verbProof     = "proof"      // whether the service accepts this phone's proof
 	verbHook      = "hook"       // the handset was lifted or replaced
 	verbMic       = "mic"        // the microphone was opened or closed
-	verbProof     = "proof"      // to ui: the service accepted or refused the evidence
 	verbMediaLost = "media lost" // the media process of a running call ended
 
 	// To net, call and agent.
@@ -41,6 +41,15 @@ const (
 
 type stageMessage struct {
 	Name string `json:"name"`
+}
+
+type unprovenMessage struct {
+	Why string `json:"why"` // the service's words
+}
+
+type proofMessage struct {
+	Proven bool   `json:"proven"`
+	Why    string `json:"why,omitempty"`
 }
 
 type hookMessage struct {
@@ -77,13 +86,6 @@ type lineMessage struct {
 	Emergency bool   `json:"emergency,omitempty"`
 	Codec     string `json:"codec,omitempty"` // with "answered"
 	Suite     string `json:"suite,omitempty"`
-}
-
-// proofMessage is what the provisioning service thinks of this boot; both are
-// false until it has spoken.
-type proofMessage struct {
-	Proven  bool `json:"proven"`
-	Refused bool `json:"refused"`
 }
 
 type chainMessage struct {

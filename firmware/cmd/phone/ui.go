@@ -136,22 +136,21 @@ func (r *uiRole) notice(_ context.Context, q *intercom.Request) (any, error) {
 			r.statusIs(func(s *ui.Status) { s.Line, s.Label = in.Config.Lines[0].User, in.Config.Display.Label })
 			return nil
 		})
-	case verbLine:
-		return decode(q, func(in lineMessage) error { r.line(in); return nil })
 	case verbProof:
 		return decode(q, func(in proofMessage) error { r.proof(in); return nil })
+	case verbLine:
+		return decode(q, func(in lineMessage) error { r.line(in); return nil })
 	}
 	return nil, nil
 }
 
-// proof shows what the provisioning service thinks of this boot. Evidence that
-// was refused is a fault, which ends when the phone is accepted again.
+// proof shows whether this phone is accepted, and what to do when it is not.
 func (r *uiRole) proof(in proofMessage) {
-	r.statusIs(func(s *ui.Status) { s.Proven = in.Proven })
-	var fault ui.Fault
-	if in.Refused {
-		fault = ui.Fault{What: "This phone could not prove what software it runs.", Do: "Call your administrator; the reason is in the provisioning service."}
+	fault := ui.Fault{}
+	if !in.Proven {
+		fault = ui.Fault{What: "Refused: " + in.Why, Do: "Call your administrator. The phone tries again by itself."}
 	}
+	r.statusIs(func(s *ui.Status) { s.Proven, s.Registered = in.Proven, s.Registered && in.Proven })
 	r.events <- fault
 }
 
