@@ -152,15 +152,37 @@ func (s *spine) radioAppears(t *testing.T, p *lab.Phone) {
 	within(t, time.Minute, func(ctx context.Context) error { return p.Lab(ctx, "vhci", nil) })
 	expect(t, p, time.Minute, `ringfence init: radio found [^\r\n]*bluetooth`)
 	s.refusedFor(t, p, "bluetooth")
-	expect(t, p, time.Minute, `ringfence call: line kind=unregistered`)
+	expect(t, p, time.Minute, `ringfence call: line stopped`)
+	s.radiosBlocked(t, p)
+}
+
+// radiosBlocked asks the kernel: every radio that is left is blocked, and no
+// interface stands on one.
+func (s *spine) radiosBlocked(t *testing.T, p *lab.Phone) {
+	t.Helper()
+	blocks := map[string]string{}
+	within(t, time.Minute, func(ctx context.Context) error { return p.Lab(ctx, "rfkill", &blocks) })
+	if len(blocks) == 0 {
+		t.Error("the kernel knows no radio switch: this test image proves nothing")
+	}
+	for name, soft := range blocks {
+		if soft != "1" {
+			t.Errorf("radio %s has soft block %q, want 1", name, soft)
+		}
+	}
+	var interfaces []string
+	within(t, time.Minute, func(ctx context.Context) error { return p.Lab(ctx, "interfaces", &interfaces) })
+	for _, path := range interfaces {
+		if strings.Contains(path, "wlan") || strings.Contains(path, "hwsim") {
+			t.Errorf("interface %s of a radio is still there", path)
+		}
+	}
 }
 
 func (s *spine) radioAtBoot(t *testing.T, p *lab.Phone) {
 	expect(t, p, bootLimit, `ringfence init: radio found [^\r\n]*phy0`)
-	s.refusedFor(t, p, "ieee80211")
-	var interfaces []string
-	within(t, time.Minute, func(ctx context.Context) error { return p.Lab(ctx, "hwsim", &interfaces) })
-	t.Logf("wireless hardware that is left: %v", interfaces)
+	s.refusedFor(t, p, "wlan:phy0")
+	s.radiosBlocked(t, p)
 	if strings.Contains(p.Machine.Console().Text(), "stage name=registered") {
 		t.Error("a phone with a radio registered")
 	}
