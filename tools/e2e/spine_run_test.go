@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"ringfence/provisioning/wire/report"
 	"ringfence/tools/lab"
 	"ringfence/tools/segment"
 	"ringfence/tools/speech"
@@ -54,15 +55,22 @@ func (s *spine) powerOn(t *testing.T) {
 	}
 }
 
-func (s *spine) idleSockets(t *testing.T) {
+// idleSockets reads the kernel's socket table as phone A reports it.
+func (s *spine) idleSockets(t *testing.T) { s.sockets(t, false) }
+
+func (s *spine) sockets(t *testing.T, inCall bool) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	d, err := s.world.Site.WaitStatus(ctx, s.a.ID)
+	status, err := s.world.Site.WaitStatus(ctx, s.a.ID, func(r *report.Status) bool {
+		rtp := slices.ContainsFunc(r.Sockets, func(s report.Socket) bool { return s.Proto == "udp" })
+		return r.Registered && r.InCall == inCall && rtp == inCall
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bad := lab.UnexpectedSockets(d.Status.Sockets, d.Status.InCall); len(bad) > 0 {
-		t.Errorf("idle phone has sockets outside the allow-table: %v", bad)
+	if err := lab.CheckSockets(status); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -106,7 +114,9 @@ func (s *spine) call(t *testing.T) {
 	for _, way := range [][2]*lab.Phone{{s.a, s.b}, {s.b, s.a}} {
 		within(t, callLimit, func(ctx context.Context) error { return s.speak(ctx, way[0], way[1]) })
 	}
+	s.sockets(t, true)
 	s.hangUp(t)
+	s.sockets(t, false)
 	traffic, err := s.world.ReadCapture(t.Context())
 	if err != nil {
 		t.Fatal(err)

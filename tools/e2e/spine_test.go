@@ -86,6 +86,9 @@ func (s *spine) startSite(t *testing.T) {
 	within(t, time.Minute, func(ctx context.Context) error { return w.Manufacturer.Vouchers(ctx, s.manifest(), w.Site.OwnerCA()) })
 	within(t, time.Minute, func(ctx context.Context) error { return w.Import(ctx, s.image, s.manifest()) })
 	within(t, time.Minute, func(ctx context.Context) error {
+		return w.Site.Configure(ctx, "--site", "management.report_seconds=5")
+	})
+	within(t, time.Minute, func(ctx context.Context) error {
 		return w.Site.Configure(ctx, s.a.ID, "line.user=100", "line.display=Phone 100")
 	})
 	within(t, time.Minute, func(ctx context.Context) error {

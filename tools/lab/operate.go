@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"slices"
 
 	"ringfence/provisioning/wire/report"
 )
@@ -37,7 +36,6 @@ type Device struct {
 	ID     string         `json:"id"`
 	State  string         `json:"state"`
 	Reason string         `json:"reason"`
-	Status *report.Status `json:"status"` // nil until the phone has reported
 }
 
 // Device asks the provisioning service about a phone.
@@ -67,38 +65,14 @@ func (s *Site) WaitState(ctx context.Context, id, state string) error {
 	})
 }
 
-// WaitStatus waits until the phone has reported what it is doing.
-func (s *Site) WaitStatus(ctx context.Context, id string) (Device, error) {
-	var d Device
+// WaitStatus waits for a report of the phone that holds what is asked for.
+func (s *Site) WaitStatus(ctx context.Context, id string, holds func(*report.Status) bool) (*report.Status, error) {
+	var status *report.Status
 	err := Poll(ctx, func() (err error) {
-		if d, err = s.Device(ctx, id); err == nil && d.Status == nil {
-			err = fmt.Errorf("%s has reported no status yet", id)
+		if status, err = s.Status(ctx, id); err == nil && !holds(status) {
+			err = fmt.Errorf("%s reports %+v", id, *status)
 		}
 		return err
 	})
-	return d, err
-}
-
-// UnexpectedSockets returns the rows of a phone's socket table that are not in
-// the allow-table: the DHCP client's packet socket, one outbound connection to
-// the provisioning service and one to the call server, and RTP during a call.
-func UnexpectedSockets(sockets []report.Socket, inCall bool) []report.Socket {
-	seen := make(map[string]int)
-	return slices.DeleteFunc(slices.Clone(sockets), func(s report.Socket) bool {
-		for name, allowed := range map[string]struct {
-			is   bool
-			most int
-		}{
-			"dhcp":         {s.Proto == "packet", 1},
-			"provisioning": {s.Proto == "tcp" && s.Remote == ServerAddress+":8443" && s.State != "listen", 1},
-			"call server":  {s.Proto == "tcp" && s.Remote == SIPAddress && s.State != "listen", 1},
-			"rtp":          {s.Proto == "udp" && inCall, 1},
-		} {
-			if allowed.is {
-				seen[name]++
-				return seen[name] <= allowed.most
-			}
-		}
-		return false
-	})
+	return status, err
 }
