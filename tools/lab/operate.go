@@ -33,9 +33,9 @@ func (s *Site) Configure(ctx context.Context, target string, settings ...string)
 
 // Device is what `ringfence device show --json` says of a phone.
 type Device struct {
-	ID     string         `json:"id"`
-	State  string         `json:"state"`
-	Reason string         `json:"reason"`
+	ID     string `json:"id"`
+	State  string `json:"state"`
+	Reason string `json:"reason"`
 }
 
 // Device asks the provisioning service about a phone.
