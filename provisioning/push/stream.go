@@ -41,7 +41,7 @@ type stream struct {
 	proved  bool
 	ready   atomic.Bool // proved, for others to read
 	release string      // last proved
-	sent    uint64 // newest version sent on this stream
+	sent    uint64      // newest version sent on this stream
 	config  chan struct{}
 	update  chan *wire.Update
 	refused chan string
