@@ -15,6 +15,7 @@ func commands() []*cobra.Command {
 		newReferenceCommand(),
 		newManifestCommand(),
 		newDeviceCommand(),
+		newRolloutCommand(),
 		newConfigCommand(),
 		newAuditCommand(),
 		newStatusCommand(),
