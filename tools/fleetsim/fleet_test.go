@@ -50,7 +50,7 @@ func (s *site) run(profile, want string, args ...string) string {
 }
 
 func start(release string, more ...string) []string {
-	return append([]string{"rollout", "start", release, "--model", string(model), "--limit", "20s", "--wait", "5s", "--soak", "1s"}, more...)
+	return append([]string{"rollout", "start", release, "--model", string(model), "--target", "fleetsim/" + release + "/phone.efi", "--limit", "20s", "--wait", "5s", "--soak", "1s"}, more...)
 }
 
 // TestFleet: a clean rollout to a thousand phones that outlives a crash of the

@@ -21,7 +21,7 @@ import (
 // lenient starts release 1.1.0 in one ring that forgives much.
 func (s *site) lenient() {
 	s.t.Helper()
-	s.run(s.admin(), "", "rollout", "start", "1.1.0", "--model", string(model), "--threshold", "40", "--limit", "10s", "--wait", "10s", "--soak", "0s")
+	s.run(s.admin(), "", "rollout", "start", "1.1.0", "--model", string(model), "--target", "fleetsim/1.1.0/phone.efi", "--threshold", "40", "--limit", "10s", "--wait", "10s", "--soak", "0s")
 }
 
 // TestOutcomes: what phones say of an update is in the rollout, the record of
