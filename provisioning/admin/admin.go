@@ -47,15 +47,17 @@ type Streams interface {
 	Refused(ctx context.Context, id device.ID, reason string)
 }
 
-// Config is what a Handler needs; every field is required.
+// Config is what a Handler needs; every field is required unless it says so.
 type Config struct {
 	Fleet   *fleet.Fleet
 	Trust   *trust.Trust
 	Maker   *lockcfg.Maker
 	History History
 	Streams Streams
-	Clients *x509.CertPool // who issues operators' certificates
-	Log     *slog.Logger
+	// Rollouts may be nil: then the service has none to operate.
+	Rollouts Rollouts
+	Clients  *x509.CertPool // who issues operators' certificates
+	Log      *slog.Logger
 }
 
 // Handler serves the API below /v1/. The listener asks for a client
@@ -90,6 +92,9 @@ func New(cfg Config) (*Handler, error) {
 		"/":                            func(*request) (any, error) { return nil, problem.NotFound("no such path") },
 	} {
 		h.handle(pattern, f)
+	}
+	if cfg.Rollouts != nil {
+		h.handleRollouts()
 	}
 	return h, nil
 }
