@@ -20,6 +20,7 @@ type Board struct {
 	Name       string // as in ringfence.board= and the image
 	Compatible string // string that its device tree's root must list
 	Interface  string // wired link
+	UEFI       bool   // its firmware is UEFI, whose Secure Boot must be on
 
 	// OpenTPM is for PID 1 while it measures, then for the agent.
 	OpenTPM func() (*tpm.Device, error)

@@ -36,8 +36,9 @@ const watchdogSeconds = 30
 func Board() boards.Board {
 	return boards.Board{
 		Name:       "virt64",
-		Compatible: "linux,dummy-virt",
+		Compatible: "ringfence,virt64",
 		Interface:  "eth0",
+		UEFI:       true,
 
 		OpenTPM:         openTPM,
 		OpenCapture:     func() (*os.File, error) { return device("/dev/snd/pcmC0D0c", os.O_RDWR|unix.O_NONBLOCK) },

@@ -18,9 +18,13 @@ import (
 func TestMain(m *testing.M) {
 	switch os.Args[0] {
 	case "show":
+		if err := Await(os.Stdin); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 		status, _ := os.ReadFile("/proc/self/status")
 		for _, line := range strings.Split(string(status), "\n") {
-			for _, key := range []string{"Uid:", "Gid:", "Groups:", "CapEff:", "CapPrm:", "NoNewPrivs:"} {
+			for _, key := range []string{"Uid:", "Gid:", "Groups:", "CapEff:", "CapPrm:", "CapBnd:", "CapInh:", "CapAmb:", "NoNewPrivs:"} {
 				if strings.HasPrefix(line, key) {
 					fmt.Println(line)
 				}
@@ -125,6 +129,9 @@ func TestWhatARoleGets(t *testing.T) {
 		inOwnUsers(t) // a container's root may not limit other users' processes
 		return
 	}
+	if err := Lock(); err != nil {
+		t.Fatal(err)
+	}
 	f := start(t)
 	secret, _ := os.Open("/etc/passwd") // must not leak into the role
 	defer secret.Close()
@@ -140,7 +147,7 @@ func TestWhatARoleGets(t *testing.T) {
 	raw, _ := io.ReadAll(f.out)
 	out := strings.Join(strings.Fields(string(raw)), " ")
 	for _, want := range []string{"Uid: 12345 12345 12345 12345", "Gid: 12345 12345 12345 12345", "CapEff: 0000000000001000",
-		"CapPrm: 0000000000001000", "Max open files 77 77", "Max core file size 0 0", "fd 0 /dev/null", "fd 3 /dev/zero"} {
+		"CapPrm: 0000000000001000", "CapBnd: 0000000000001000", "CapAmb: 0000000000001000", "NoNewPrivs: 1", "Max open files 77 77", "Max core file size 0 0", "fd 0 pipe:", "fd 3 /dev/zero"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("role shows %q, want %q", out, want)
 		}

@@ -98,7 +98,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, fleet.ErrUnknown) || errors.Is(err, fleet.ErrRetired) {
 		err = problem.New(http.StatusForbidden, "not-listed", "The device is not admitted", err.Error())
 	}
-	if note := h.cfg.Gate.Note(r.Context(), r.RemoteAddr, "request.refused", r.URL.Path, err.Error()); note != nil {
+	if note := h.cfg.Gate.NoteStranger(r.Context(), r.RemoteAddr, "request.refused", r.URL.Path, err.Error()); note != nil {
 		h.cfg.Log.Error("audit", "error", note)
 	}
 	problem.Write(w, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -62,6 +63,9 @@ func cpu(b *testing.B) time.Duration {
 func TestCACertsPeer(t *testing.T) {
 	for _, tool := range []string{"curl", "openssl"} {
 		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("RINGFENCE_REQUIRE") != "" {
+				t.Fatalf("%s is not installed: run scripts/setup", tool)
+			}
 			t.Skipf("SKIP: %s is not installed: no independent EST peer", tool)
 		}
 	}

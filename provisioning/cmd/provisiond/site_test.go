@@ -59,6 +59,12 @@ func freeAddress(t testing.TB) string {
 // start makes a site and runs the service as its command line does.
 func start(t testing.TB) *running {
 	t.Helper()
+	return startEvery(t, "1s")
+}
+
+// startEvery sets the interval of proofs.
+func startEvery(t testing.TB, reattest string) *running {
+	t.Helper()
 	r := &running{t: t, dir: filepath.Join(t.TempDir(), "site"), phones: freeAddress(t)}
 	back := freeAddress(t)
 	init := []string{"init", r.dir, "--name", "prov.ringfence.test", "--sip-name", "sip.ringfence.test", "--domain", "ringfence.test", "--listen", r.phones, "--admin-listen", back}
@@ -73,7 +79,7 @@ func start(t testing.TB) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "'30s'", "'1s'", 1)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "'30s'", "'"+reattest+"'", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
