@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"time"
 
@@ -60,13 +60,22 @@ func newReleaseTrustCommand() *cobra.Command {
 	return cmd
 }
 
-// inProcess answers requests from a handler, without a network.
-type inProcess struct{ handler http.Handler }
-
-func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
-	rec := httptest.NewRecorder()
-	p.handler.ServeHTTP(rec, r)
-	return rec.Result(), nil
+// loopback serves the handler on a port of this machine until it is closed.
+func loopback(h http.Handler) (address string, closer func() error, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	return "http://" + l.Addr().String(), func() error {
+		err := s.Close()
+		if served := <-done; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
+		return err
+	}, nil
 }
 
 // verified is what verify found.
@@ -116,8 +125,12 @@ func verifyRelease(cmd *cobra.Command, dir, target, trustFile string) (v *verifi
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(store)) }()
-	client := &http.Client{Transport: inProcess{handler}}
-	const host = "http://repository.invalid"
+	host, stop, err := loopback(handler)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	client := &http.Client{Timeout: time.Minute}
 	c, err := tuf.New(tuf.Config{Root: trust.Root, Store: tuf.Dir(store), HTTP: client, Clock: func() (time.Time, bool) { return time.Now(), true },
 		MetadataURL: host + wire.PathMetadata, TargetsURL: host + wire.PathTargets})
 	if err != nil {
