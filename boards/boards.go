@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"ringfence/hal"
+	"ringfence/hal/audio"
 	"ringfence/hal/display"
 	"ringfence/hal/input"
 	"ringfence/hal/tpm"
@@ -38,6 +39,8 @@ type Board struct {
 	OpenScreen func() (display.Screen, error)
 	// OpenMicLamp is the lamp that is lit while the microphone is open, for PID 1.
 	OpenMicLamp func() (hal.Lamp, error)
+	// OpenMicSwitch is the codec's own switch of the microphone input, for PID 1.
+	OpenMicSwitch func() (audio.Switch, error)
 	// OpenWatchdog is for PID 1; it is armed by opening.
 	OpenWatchdog func() (hal.Watchdog, error)
 	// OpenRadioBlock is for PID 1.

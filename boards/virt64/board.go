@@ -14,6 +14,8 @@ import (
 
 	"ringfence/boards"
 	"ringfence/hal"
+	"ringfence/hal/audio"
+	"ringfence/hal/audio/alsactl"
 	"ringfence/hal/display"
 	"ringfence/hal/input"
 	"ringfence/hal/leds"
@@ -27,6 +29,7 @@ const (
 	keyboard = "QEMU Virtio Keyboard"
 	screen   = "/dev/fb0"
 	line     = "/dev/ttyS0"
+	codec    = "/dev/snd/controlC0"
 )
 
 // watchdogSeconds is longer than the slowest boot step under emulation.
@@ -47,6 +50,7 @@ func Board() boards.Board {
 		OpenKeys:        func() (input.Source, error) { return open(keyboard) },
 		OpenScreen:      openScreen,
 		OpenMicLamp:     func() (hal.Lamp, error) { return leds.Open("/sys/class/leds/mic:red") },
+		OpenMicSwitch:   openMicSwitch,
 		OpenWatchdog:    func() (hal.Watchdog, error) { return watchdog.Open("/dev/watchdog", watchdogSeconds) },
 		OpenRadioBlock:  func() (boards.RadioBlock, error) { return rfkill.Open("/dev/rfkill") },
 		OpenFactoryLine: func() (io.ReadWriteCloser, error) { return uart.Open(line, uart.Baud) },
@@ -97,6 +101,16 @@ func openScreen() (display.Screen, error) {
 		return nil, absent(err)
 	}
 	return d, nil
+}
+
+// openMicSwitch opens the AK4531's switch. The driver sets its register; QEMU's
+// ES1370 takes the write and does nothing with it.
+func openMicSwitch() (audio.Switch, error) {
+	s, err := alsactl.Open(codec, "Mic Capture Switch")
+	if err != nil {
+		return nil, absent(err)
+	}
+	return s, nil
 }
 
 func nodes() (map[string][]string, error) {

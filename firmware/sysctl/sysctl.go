@@ -42,7 +42,7 @@ func settings() []setting {
 		{"kernel/sysrq", "0", true},
 		{"user/max_user_namespaces", "0", true},
 		{"vm/unprivileged_userfaultfd", "0", true},
-		{"fs/suid_dumpable", "0", false},
+		{"fs/suid_dumpable", "0", true},
 		{"fs/protected_symlinks", "1", false},
 		{"fs/protected_hardlinks", "1", false},
 		{"fs/protected_fifos", "2", false},

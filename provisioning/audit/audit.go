@@ -47,19 +47,19 @@ func Chain(prev, e Event) (Event, error) {
 	if prev.Seq == 0 {
 		e.Prev = hex.EncodeToString(make([]byte, sha256.Size))
 	}
-	e.Actor, e.Name, e.Subject = line(e.Actor, maxName), line(e.Name, maxName), line(e.Subject, maxName)
-	e.Detail = line(e.Detail, MaxDetail)
+	e.Actor, e.Name, e.Subject = Line(e.Actor, maxName), Line(e.Name, maxName), Line(e.Subject, maxName)
+	e.Detail = Line(e.Detail, MaxDetail)
 	e.Time = e.Time.UTC().Truncate(time.Microsecond)
 	hash, err := e.digest()
 	e.Hash = hash
 	return e, err
 }
 
-// line makes one printable line of valid UTF-8 of what a stranger may have
+// Line makes one printable line of valid UTF-8 of what a stranger may have
 // written. What JSON would change on its way to the store and back, such as a
 // byte that is not UTF-8, would break the chain. It changes its own results
 // no further.
-func line(s string, limit int) string {
+func Line(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):

@@ -63,9 +63,15 @@ func (g *Gatekeeper) Admit(ctx context.Context, d *fleet.Device, ev *evidence.Ev
 	return nil, g.Refuse(ctx, d.ID, purpose, v.Causes)
 }
 
+// maxCauses bounds what one refusal may store.
+const maxCauses = 32
+
 // Refuse records a refusal and returns it as a *RefusedError.
 func (g *Gatekeeper) Refuse(ctx context.Context, id device.ID, purpose string, causes []string) error {
-	refused := &RefusedError{causes}
+	refused := &RefusedError{}
+	for _, c := range causes[:min(len(causes), maxCauses)] { // some quote what the phone wrote
+		refused.Causes = append(refused.Causes, audit.Line(c, 512))
+	}
 	if err := g.cfg.Fleet.Refuse(ctx, id, refused.Error()); err != nil {
 		return err
 	}

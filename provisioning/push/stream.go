@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ringfence/provisioning/appraise"
+	"ringfence/provisioning/audit"
 	"ringfence/provisioning/fleet"
 	"ringfence/provisioning/lockcfg"
 	"ringfence/provisioning/wire"
@@ -293,7 +294,7 @@ func (st *stream) result(ctx context.Context, r *wire.Result, now time.Time) err
 	cause := ""
 	name, detail := "config.applied", fmt.Sprintf("version %d", r.Version)
 	if !r.OK {
-		cause = r.Cause + ": " + r.Error
+		cause = audit.Line(r.Cause+": "+r.Error, 512)
 		name, detail = "config.refused", detail+": "+cause
 	}
 	if r.OK && r.Version > st.sent && r.Version > st.hello.ConfigVersion {

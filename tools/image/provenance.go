@@ -47,6 +47,7 @@ type (
 		Name   string            `json:"name,omitempty"`
 		URI    string            `json:"uri,omitempty"`
 		Digest map[string]string `json:"digest,omitempty"` // algorithm to lower-case hexadecimal
+		Notes  map[string]string `json:"annotations,omitempty"`
 	}
 	// Provenance is the SLSA predicate.
 	Provenance struct {
@@ -103,7 +104,7 @@ func (c *BuildConfig) provenance(ctx context.Context, in materials, subjects map
 	s.Predicate.Definition = BuildDefinition{Type: provenanceBuild,
 		Parameters: BuildParameters{Board: c.Board, Release: c.Release, Package: program.Package, Tags: program.Tags, Test: c.Test, CommandLine: c.CommandLineExtra},
 		Dependencies: []Descriptor{source,
-			describe("kernel", "pkg:deb/debian/linux-source-6.1@"+in.kernel.Version, in.image),
+			describe("kernel image", "pkg:deb/debian/linux-source-6.1@"+in.kernel.Version, in.image),
 			describe("stub", "pkg:deb/debian/systemd-boot-efi@"+in.stub.Version+"?arch=arm64", in.stub.Data),
 			describe("uefi firmware", "pkg:deb/debian/qemu-efi-aarch64", in.firmware),
 			{Name: "go", URI: "pkg:generic/go@" + strings.TrimPrefix(info.GoVersion, "go")},
@@ -117,21 +118,28 @@ func (c *BuildConfig) provenance(ctx context.Context, in materials, subjects map
 	return s, nil
 }
 
-func describe(name, uri string, data []byte) Descriptor {
+// describe names a file by its digest; from is the package that it was taken
+// or built from, which is not what the digest is of.
+func describe(name, from string, data []byte) Descriptor {
 	sum := sha256.Sum256(data)
-	return Descriptor{Name: name, URI: uri, Digest: map[string]string{"sha256": hex.EncodeToString(sum[:])}}
+	d := Descriptor{Name: name, Digest: map[string]string{"sha256": hex.EncodeToString(sum[:])}}
+	if from != "" {
+		d.Notes = map[string]string{"from": from}
+	}
+	return d
 }
 
-// sourceDescriptor names the sources by the commit, when there is one, and
-// always by the digest of the files that a build can read: a commit says
-// nothing about changes that were not committed.
+// sourceDescriptor names the sources by the digest of the files that a build
+// can read and, when nothing is changed beside it, by the commit.
 func sourceDescriptor(ctx context.Context, root string) (Descriptor, error) {
 	digest, err := sourceDigest(os.DirFS(root))
 	if err != nil {
 		return Descriptor{}, fmt.Errorf("read sources: %w", err)
 	}
 	d := Descriptor{Name: "source", URI: "urn:ringfence:source", Digest: map[string]string{"dirHash1": digest}}
-	if commit, err := run(ctx, root, nil, "git", "rev-parse", "HEAD"); err == nil {
+	commit, errCommit := run(ctx, root, nil, "git", "rev-parse", "HEAD")
+	changes, errChanges := run(ctx, root, nil, "git", "status", "--porcelain")
+	if errCommit == nil && errChanges == nil && changes == "" {
 		d.Digest["gitCommit"] = strings.TrimSpace(commit)
 	}
 	return d, nil

@@ -114,7 +114,7 @@ func TestCompare(t *testing.T) {
 
 // Whatever is spoken, loss and a swap must fail and the codecs must pass.
 func TestCompareManyNumbers(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(3) {
 		rng := rand.New(rand.NewPCG(seed, 77))
 		sent, other := say(t, rng), say(t, rng)
 		for name, test := range map[string]struct {

@@ -21,6 +21,7 @@ import (
 	"ringfence/firmware/sysctl"
 	"ringfence/hal"
 	"ringfence/provisioning/wire/evidence"
+	"ringfence/provisioning/wire/report"
 )
 
 // machine is PID 1.
@@ -222,7 +223,7 @@ func (m *machine) watchRadios(context.Context) error {
 
 func (m *machine) foundRadio(f evidence.RadioFinding, off error) {
 	m.log.Warn("radio found", "found", strings.Join(f.Found, ","), "turned_off", off == nil, "error", off)
-	m.event("radio.found", strings.Join(f.Found, ","))
+	m.event(report.RadioFound, strings.Join(f.Found, ","))
 }
 
 // stage notes that a boot stage was reached, once; more is for the log.
@@ -236,6 +237,9 @@ func (m *machine) stage(name string, more ...any) {
 func (m *machine) ended(role string, _ int, status string) {
 	if role == roleMedia && m.gate != nil {
 		m.gate.mediaDied()
+	}
+	if role == roleCall {
+		m.callerDied()
 	}
 	if status != "signal killed" {
 		m.event("role.ended", role+" "+status)

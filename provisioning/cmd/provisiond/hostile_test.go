@@ -18,6 +18,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"ringfence/provisioning/admin"
 	"ringfence/provisioning/appraise/appraisetest"
@@ -485,5 +486,28 @@ func TestRadioIsProvedAtOnce(t *testing.T) {
 	}
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("refused after %v", took)
+	}
+}
+
+// TestHostileWords: what a phone says reaches the operator as one printable,
+// short line.
+func TestHostileWords(t *testing.T) {
+	h := newHostile(t)
+	h.api(http.MethodPatch, "/v1/config/RF-0001", map[string]string{"line.user": "100"}, nil)
+	s := h.p.stream(t)
+	cfg := s.config(h.owner, 0)
+	const evil = "\x1b]0;owned\a\u009b2J\u202e"
+	s.send(&wire.Message{Result: &wire.Result{Version: cfg.Version, Cause: evil, Error: strings.Repeat("x", 100000)}})
+	finding := evidence.CleanRadio()
+	finding.Found = []string{"bluetooth:" + evil}
+	if err := h.p.Note(evidence.PCRRadio, evidence.KindRadio, finding.Canonical()); err != nil {
+		t.Fatal(err)
+	}
+	s.next(func(m *wire.Message) bool { return m.Bye != nil })
+	d := h.expectState(t, "RF-0001", "refused")
+	for name, text := range map[string]string{"reason": d.Reason, "configuration error": d.ConfigError} {
+		if text == "" || len(text) > 4096 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%s is %.80q (%d bytes)", name, text, len(text))
+		}
 	}
 }
