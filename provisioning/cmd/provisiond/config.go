@@ -29,6 +29,7 @@ type config struct {
 	Lifetime        string `toml:"certificate_lifetime" comment:"of phones' certificates"`
 	Reattest        string `toml:"reattest" comment:"interval of fresh proofs on the management stream, at most 30s for a reaction within a minute"`
 	MaxConnections  int    `toml:"max_connections"`
+	Releases        string `toml:"releases,omitempty" comment:"update repository (ringfence release init), relative to this file; empty: none is served"`
 
 	// CallServerListen is asked for by init only: the address that the
 	// generated Kamailio configuration serves phones on.
