@@ -16,10 +16,10 @@ func tool(t *testing.T, name string) string {
 	if err == nil {
 		return path
 	}
-	if os.Getenv("RINGFENCE_REQUIRE") == "1" && name == "openssl" {
-		t.Fatalf("%s is missing", name)
+	if os.Getenv("RINGFENCE_REQUIRE") != "" && name != "cosign" { // Debian has no cosign
+		t.Fatalf("%s is not installed", name)
 	}
-	t.Skipf("%s is not installed", name)
+	t.Skipf("SKIPPED, NOTHING WAS TESTED: %s is not installed", name)
 	return ""
 }
 
@@ -28,9 +28,8 @@ func exported(t *testing.T) (dir, image1, other string, ids []string) {
 	w := newWorld(t)
 	w.released("1.1.0", 2)
 	dir = t.TempDir()
-	w.must(w.repo.Bundles(target("1.1.0"), dir))
+	w.must(w.repo.Export(target("1.1.0"), dir))
 	image1, other = filepath.Join(dir, "phone.efi"), filepath.Join(dir, "other.efi")
-	w.must(os.WriteFile(image1, image("1.1.0"), 0o644))
 	w.must(os.WriteFile(other, []byte("other"), 0o644))
 	return dir, image1, other, []string{w.signers["dora"].ID(), w.signers["erin"].ID()}
 }

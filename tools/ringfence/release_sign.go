@@ -188,8 +188,8 @@ func newReleaseExportCommand() *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:   "export REPO TARGET",
-		Short: "Write the bundles, public keys and trusted_root.json of an image, for cosign",
-		Long: `Write the bundles, public keys and trusted_root.json of an image. Anyone checks them with
+		Short: "Write an image with its bundles, public keys and trusted_root.json, for cosign",
+		Long: `Write an image with its bundles, public keys and trusted_root.json. Anyone checks it with
   cosign verify-blob --key KEYID.pub --bundle IMAGE.KEYID.sigstore.json --trusted-root trusted_root.json --private-infrastructure IMAGE
 or, with openssl alone,
   jq -r .messageSignature.signature IMAGE.KEYID.sigstore.json | base64 -d > sig
@@ -200,7 +200,7 @@ or, with openssl alone,
 			if err != nil {
 				return err
 			}
-			return repo.Bundles(args[1], out)
+			return repo.Export(args[1], out)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", ".", "folder to write to")

@@ -116,8 +116,8 @@ func TestReleaseCommands(t *testing.T) {
 	must("release", "verify", path("repo"), "acme/virt64/1.1.0/phone.efi", "--trust", path("trust.json"))
 	refused("not in the repository", "release", "verify", path("repo"), "acme/virt64/1.2.0/phone.efi", "--trust", path("trust.json"))
 	must("release", "export", path("repo"), "acme/virt64/1.1.0/phone.efi", "--out", path("export"))
-	if found, err := filepath.Glob(path("export/*")); err != nil || len(found) != 5 {
-		t.Errorf("export wrote %v, want two bundles, two keys, trusted_root.json", found)
+	if found, err := filepath.Glob(path("export/*")); err != nil || len(found) != 6 {
+		t.Errorf("export wrote %v, want the image, two bundles, two keys, trusted_root.json", found)
 	}
 	must("release", "refresh", path("repo"))
 	must("release", "verify", path("repo"), "acme/virt64/1.1.0/phone.efi", "--trust", path("trust.json"))

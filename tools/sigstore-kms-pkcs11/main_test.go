@@ -14,15 +14,14 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/kms"
 
 	"ringfence/provisioning/release"
+	"ringfence/tools/tooltest"
 )
 
 // softToken makes a token of SoftHSM 2 and puts the built plugin in the path.
 func softToken(t *testing.T) {
 	t.Helper()
-	util, err := exec.LookPath("softhsm2-util")
-	if err != nil {
-		t.Skip("softhsm2-util is not installed")
-	}
+	const util = "softhsm2-util"
+	tooltest.Need(t, util)
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "softhsm2.conf")
 	if err := os.WriteFile(conf, []byte("directories.tokendir = "+dir+"\nobjectstore.backend = file\n"), 0o600); err != nil {

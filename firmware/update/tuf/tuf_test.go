@@ -31,9 +31,9 @@ func TestRefreshAsksOnlyForWhatIsNew(t *testing.T) {
 	}
 }
 
-// Each case breaks one thing of a repository that the client has seen.
-func TestRefreshRefuses(t *testing.T) {
-	tests := map[string]func(s *simulator){
+// damages break one thing each of a repository that the client has seen.
+func damages() map[string]func(s *simulator) {
+	return map[string]func(s *simulator){
 		"timestamp rolled back":             func(s *simulator) { s.timestamp.Signed.Version = 1; s.publishTimestamp() },
 		"snapshot rolled back":              func(s *simulator) { s.timestamp.Signed.Version = 9; s.snapshot.Signed.Version = 1; s.publishOnline() },
 		"targets rolled back":               func(s *simulator) { s.bump("targets"); s.targets["targets"].Signed.Version = 1; s.publish() },
@@ -103,7 +103,10 @@ func TestRefreshRefuses(t *testing.T) {
 		"no JSON":             func(s *simulator) { s.files["metadata/timestamp.json"] = []byte("<html>") },
 		"timestamp is a root": func(s *simulator) { s.files["metadata/timestamp.json"] = s.first },
 	}
-	for name, damage := range tests {
+}
+
+func TestRefreshRefuses(t *testing.T) {
+	for name, damage := range damages() {
 		t.Run(name, func(t *testing.T) {
 			s, dir := newSimulator(t), t.TempDir()
 			s.snapshot.Signed.Meta["extra.json"] = &metadata.MetaFiles{Version: 1}
