@@ -152,7 +152,7 @@ func TestForeignStore(t *testing.T) {
 	s, other, dir := newSimulator(t), newSimulator(t), t.TempDir()
 	other.root.Signed.Version = 2
 	other.publishRoot()
-	for name, data := range map[string][]byte{"root.json": other.first, "2.root.json": other.files["metadata/2.root.json"],
+	for name, data := range map[string][]byte{"root.json": other.first, "2.root": other.files["metadata/2.root.json"],
 		"timestamp.json": other.files["metadata/timestamp.json"], "snapshot.json": other.files["metadata/1.snapshot.json"]} {
 		s.must(Dir(dir).Save(name, data))
 	}
