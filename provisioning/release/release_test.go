@@ -315,6 +315,20 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
+func TestRenewal(t *testing.T) {
+	w := newWorld(t)
+	w.released("1.1.0", 2)
+	w.now = w.now.Add(300 * 24 * time.Hour)
+	p, err := w.repo.ProposeSigners("acme", "virt64", 0, Change{Now: w.now})
+	w.must(err)
+	w.must(w.publish(w.sign(p, "olga", "omar", "dora", "finn"), nil))
+	later := w.now.Add(100 * 24 * time.Hour) // after the first documents' end
+	w.must(w.repo.Refresh(t.Context(), password, later))
+	if err := w.judge(w.first, target("1.1.0"), later); err != nil {
+		t.Errorf("after the renewal: %v", err)
+	}
+}
+
 func TestOnlineKeyRotation(t *testing.T) {
 	w := newWorld(t)
 	w.released("1.1.0", 2)

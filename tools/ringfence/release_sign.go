@@ -122,7 +122,8 @@ func newReleaseRotateCommand() *cobra.Command {
 		Short: "Propose other owners, other signers of a model, or another online key",
 		Long: `Propose other people: without --model the owners of the repository, with it those who release for the model
 (a model without signers yet is made). With --online the key of snapshot or timestamp is replaced; set
-the new key in repository.json before publishing.`,
+the new key in repository.json before publishing. Without --add and --remove the documents are renewed as they
+are, for another term.`,
 		Example: `  ringfence release rotate repo --remove olga --add oona=oona.pub --out rotate.json
   ringfence release rotate repo --model acme/virt64 --remove erin --add gina=gina.pub --out rotate.json`,
 		Args: cobra.ExactArgs(1),
@@ -170,7 +171,8 @@ func proposeChange(repo *release.Repository, model, online string, threshold int
 }
 
 func newReleaseRefreshCommand() *cobra.Command {
-	return &cobra.Command{
+	var every time.Duration
+	cmd := &cobra.Command{
 		Use:   "refresh REPO",
 		Short: "Sign a new timestamp (and snapshot, when due) with the online keys; to be run every few hours",
 		Args:  cobra.ExactArgs(1),
@@ -179,9 +181,21 @@ func newReleaseRefreshCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return repo.Refresh(cmd.Context(), askPassword(cmd, "the online keys"), time.Now())
+			for {
+				err := repo.Refresh(cmd.Context(), askPassword(cmd, "the online keys"), time.Now())
+				if err != nil || every <= 0 {
+					return err
+				}
+				select {
+				case <-cmd.Context().Done():
+					return nil
+				case <-time.After(every):
+				}
+			}
 		},
 	}
+	cmd.Flags().DurationVar(&every, "every", 0, "go on, and sign again after this long, such as 6h")
+	return cmd
 }
 
 func newReleaseExportCommand() *cobra.Command {
