@@ -10,12 +10,16 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+	"github.com/theupdateframework/go-tuf/v2/metadata/config"
+	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
 )
 
 // simulator is a repository in memory, which may lie.
@@ -192,6 +196,21 @@ func (s *simulator) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		_, _ = w.Write(data)
 	}
+}
+
+// peer refreshes go-tuf's own client on its folder.
+func (s *simulator) peer(dir string) error {
+	s.t.Helper()
+	root, err := os.ReadFile(filepath.Join(dir, "root.json"))
+	if err != nil {
+		root = s.first
+	}
+	cfg, err := config.New(s.server.URL+"/metadata", root)
+	s.must(err)
+	cfg.LocalMetadataDir, cfg.LocalTargetsDir = dir, dir
+	up, err := updater.New(cfg)
+	s.must(err)
+	return up.Refresh()
 }
 
 func at(t time.Time) Clock { return func() (time.Time, bool) { return t, true } }
