@@ -19,7 +19,7 @@ func testUKI(t testing.TB, edit func(*Parts)) []byte {
 	t.Helper()
 	kernel := bytes.Repeat([]byte{7}, 5000)
 	copy(kernel[56:], "ARM\x64")
-	p := Parts{Stub: testPE(t), Kernel: kernel, Initramfs: Initramfs([]byte("the program")), CommandLine: "quiet", OSRelease: "ID=x\n"}
+	p := Parts{Stub: testPE(t), Kernel: kernel, Initramfs: Initramfs([]byte("the program"), nil), CommandLine: "quiet", OSRelease: "ID=x\n"}
 	edit(&p)
 	out, err := UKI(p)
 	if err != nil {
@@ -86,7 +86,8 @@ func TestCompare(t *testing.T) {
 		{"kernel", flip(".linux"), []string{"kernel"}},
 		{"command line", testUKI(t, func(p *Parts) { p.CommandLine = "debug" }), []string{"command line"}},
 		{"os-release", testUKI(t, func(p *Parts) { p.OSRelease = "ID=y\n" }), []string{"os-release"}},
-		{"program", testUKI(t, func(p *Parts) { p.Initramfs = Initramfs([]byte("the pr0gram")) }), []string{"initramfs", "initramfs: init"}},
+		{"program", testUKI(t, func(p *Parts) { p.Initramfs = Initramfs([]byte("the pr0gram"), nil) }), []string{"initramfs", "initramfs: init"}},
+		{"release trust", testUKI(t, func(p *Parts) { p.Initramfs = Initramfs([]byte("the program"), []byte("{}")) }), []string{"initramfs", "initramfs: release-trust.json"}},
 		{"archive", testUKI(t, func(p *Parts) { p.Initramfs = append(p.Initramfs, 0) }), []string{"initramfs"}},
 		{"no archive", testUKI(t, func(p *Parts) { p.Initramfs = []byte("rubbish") }), []string{"initramfs", "initramfs: init"}},
 		{"stub", testUKI(t, func(p *Parts) { p.Stub[0x400] ^= 1 }), []string{"stub section .text"}},
