@@ -36,6 +36,7 @@ func exported(t *testing.T) (dir, image1, other string, ids []string) {
 
 // TestCosignVerifies lets an unmodified cosign judge the bundles.
 func TestCosignVerifies(t *testing.T) {
+	t.Parallel()
 	cosign := tool(t, "cosign")
 	dir, good, bad, ids := exported(t)
 	verify := func(key, bundle, file string) ([]byte, error) {
@@ -60,6 +61,7 @@ func TestCosignVerifies(t *testing.T) {
 
 // TestCosignReadsKey lets cosign derive the public key from our encrypted file.
 func TestCosignReadsKey(t *testing.T) {
+	t.Parallel()
 	cosign := tool(t, "cosign")
 	private, public, err := NewKey([]byte("secret"))
 	if err != nil {
@@ -77,6 +79,7 @@ func TestCosignReadsKey(t *testing.T) {
 }
 
 func TestOpenSSLVerifies(t *testing.T) {
+	t.Parallel()
 	openssl := tool(t, "openssl")
 	dir, good, bad, ids := exported(t)
 	for _, id := range ids {

@@ -18,6 +18,7 @@ import (
 )
 
 func TestTwoPeopleRelease(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.released("1.1.0", 2)
 	if err := w.judge(w.first, target("1.1.0"), w.now); err != nil {
@@ -37,6 +38,7 @@ func TestTwoPeopleRelease(t *testing.T) {
 }
 
 func TestNobodyPublishesAlone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p, err := w.propose("1.1.0", 2)
 	w.must(err)
@@ -60,6 +62,7 @@ func TestNobodyPublishesAlone(t *testing.T) {
 }
 
 func TestOneHumanWithTwoKeys(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	dora, again := w.person("dora"), w.person("dora's other key")
 	again.Name = " Dora"
@@ -90,6 +93,7 @@ func edit(w *world, p *Proposal, change func(*metadata.TargetsType)) {
 }
 
 func TestPublishRefuses(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		damage func(w *world, p *Proposal)
 		image  []byte
@@ -116,6 +120,7 @@ func TestPublishRefuses(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			p, err := w.propose("1.1.0", 2)
 			w.must(err)
@@ -141,6 +146,7 @@ func TestPublishRefuses(t *testing.T) {
 }
 
 func TestSignRefusesHiddenTarget(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.released("1.1.0", 2)
 	tests := map[string]func(*metadata.TargetsType){
@@ -162,6 +168,7 @@ func TestSignRefusesHiddenTarget(t *testing.T) {
 }
 
 func TestSequenceAndPath(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.released("1.1.0", 5)
 	for _, tt := range []struct {
@@ -181,6 +188,7 @@ func TestSequenceAndPath(t *testing.T) {
 // A target that two signers of acme/virt64 put under another model's path is
 // invisible to clients, also when a broken server publishes it.
 func TestWrongModelPath(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.released("1.1.0", 2)
 	st, err := w.repo.load()
@@ -210,9 +218,11 @@ func (w *world) force(st *state, md *metadata.Metadata[metadata.TargetsType]) {
 }
 
 func TestClientRefusesForced(t *testing.T) {
+	t.Parallel()
 	tests := map[string][]string{"one signature short": {"dora"}, "the same key twice": {"dora", "dora"}, "an owner instead": {"dora", "olga"}}
 	for name, signers := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			w.released("1.1.0", 2)
 			st, err := w.repo.load()
@@ -230,6 +240,7 @@ func TestClientRefusesForced(t *testing.T) {
 }
 
 func TestRotationsAreSkipped(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.released("1.1.0", 2)
 	for i, change := range []Change{
@@ -256,6 +267,7 @@ func TestRotationsAreSkipped(t *testing.T) {
 
 // New owners that the old ones have not signed for are refused.
 func TestRootNeedsTheOldOwners(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p, err := w.repo.ProposeOwners(Change{Remove: []string{"olga", "omar", "otto"},
 		Add: []Person{w.person("eve"), w.person("mallory"), w.person("trudy")}, Now: w.now})
@@ -268,6 +280,7 @@ func TestRootNeedsTheOldOwners(t *testing.T) {
 }
 
 func TestRevokedSigner(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.released("1.1.0", 2)
 	stale, err := w.propose("1.2.0", 3)
@@ -298,6 +311,7 @@ func TestRevokedSigner(t *testing.T) {
 }
 
 func TestExpiry(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.released("1.1.0", 2)
 	later := w.now.Add(25 * time.Hour)
@@ -316,6 +330,7 @@ func TestExpiry(t *testing.T) {
 }
 
 func TestRenewal(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.released("1.1.0", 2)
 	w.now = w.now.Add(300 * 24 * time.Hour)
@@ -330,6 +345,7 @@ func TestRenewal(t *testing.T) {
 }
 
 func TestOnlineKeyRotation(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.released("1.1.0", 2)
 	next := w.keyFile("timestamp2")
@@ -348,6 +364,7 @@ func TestOnlineKeyRotation(t *testing.T) {
 
 // A publication that was cut short can be repeated, wherever it stopped.
 func TestPublishAgain(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.released("1.1.0", 2)
 	p, err := w.repo.ProposeOwners(Change{Remove: []string{"olga"}, Add: []Person{w.person("oona")}, Now: w.now})
@@ -363,6 +380,7 @@ func TestPublishAgain(t *testing.T) {
 }
 
 func TestPinnedRoot(t *testing.T) {
+	t.Parallel()
 	w, other := newWorld(t), newWorld(t)
 	p, err := w.propose("1.1.0", 2)
 	w.must(err)
@@ -373,6 +391,7 @@ func TestPinnedRoot(t *testing.T) {
 }
 
 func TestHandlerServesNothingElse(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.released("1.1.0", 2)
 	handler, closer, err := Handler(w.dir)
@@ -402,6 +421,7 @@ func TestHandlerServesNothingElse(t *testing.T) {
 }
 
 func TestShow(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p, err := w.propose("1.1.0", 2)
 	w.must(err)
