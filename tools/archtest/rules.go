@@ -25,7 +25,7 @@ func phoneModules() []string {
 		"github.com/landlock-lsm/go-landlock", "github.com/mdlayher/genetlink", "github.com/mdlayher/netlink", "github.com/mdlayher/packet", "github.com/pion/dtls/v3",
 		"github.com/pion/rtcp", "github.com/pion/rtp", "github.com/pion/sdp/v3", "github.com/pion/srtp/v3",
 		"github.com/secure-systems-lab/go-securesystemslib/dsse", "github.com/smallstep/pkcs7", "github.com/vishvananda/netlink",
-		"golang.org/x/crypto", "golang.org/x/image", "golang.org/x/mod/sumdb", "golang.org/x/net", "golang.org/x/sys",
+		"github.com/theupdateframework/go-tuf/v2/metadata", "golang.org/x/crypto", "golang.org/x/image", "golang.org/x/mod/sumdb", "golang.org/x/net", "golang.org/x/sys",
 	}
 }
 
@@ -45,6 +45,7 @@ func importRules() []importRule {
 			"github.com/thesyncim/gopus", "golang.org/x/crypto", "golang.org/x/sys"}, std: []string{"net/http"}},
 		{from: "firmware/cmd/**", ours: []string{"firmware/**", "boards/**", "hal/**", wire}, modules: phoneModules()},
 		{from: "firmware/**", ours: []string{"firmware/**", "!firmware/cmd/**", "hal", "hal/audio", wire}, modules: phoneModules()},
+		{from: "tools/sigstore-kms-pkcs11", ours: []string{"provisioning/release"}, modules: []string{"github.com/sigstore/sigstore", "github.com/miekg/pkcs11"}},
 		{from: "tools/ringfence/**", ours: []string{"**"}, modules: []string{"*"}},
 		{from: "tools/**", ours: []string{"**"}, modules: []string{"*", "!github.com/sigstore"}},
 	}

@@ -134,7 +134,11 @@ func wireUp(cfg *config, store *sqlstore.Store, calls push.Registrar, rollouts *
 	if err != nil {
 		return fail(err)
 	}
-	phones, err := server.New(server.Config{Certificate: *keys.server, HTTP: enrolment, ConnContext: est.ConnContext,
+	web, err := withReleases(cfg, keys.management.Pool(), enrolment)
+	if err != nil {
+		return fail(err)
+	}
+	phones, err := server.New(server.Config{Certificate: *keys.server, HTTP: web, ConnContext: est.ConnContext,
 		StreamProtocol: wire.ALPN, Streams: streams.Serve, MaxConns: cfg.MaxConnections, Log: log})
 	if err != nil {
 		return fail(err)
