@@ -56,12 +56,15 @@ func underOldSignature(signed string, unsigned, altered []byte) ([]byte, error) 
 
 // Reflash replaces the image in slot A of the phone's disk, as somebody with
 // the disk in hand would. The phone must be off.
-func (p *Phone) Reflash(ctx context.Context, image string) error {
+func (p *Phone) Reflash(_ context.Context, path string) error {
 	if p.Machine != nil {
 		return fmt.Errorf("phone %s is on", p.Name)
 	}
-	_, err := Run(ctx, "mcopy", "-o", "-i", p.Disk()+"@@1M", image, "::EFI/phone/a.efi")
-	return err
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return image.Reflash(p.Disk(), image.SlotA, raw)
 }
 
 // CopyDisk copies a disk image, keeping its holes.
