@@ -10,6 +10,7 @@ import (
 	"ringfence/hal"
 	"ringfence/hal/display"
 	"ringfence/hal/input"
+	"ringfence/hal/slot"
 	"ringfence/hal/tpm"
 )
 
@@ -39,6 +40,11 @@ type Board struct {
 	OpenMicLamp func() (hal.Lamp, error)
 	// OpenWatchdog is for PID 1; it is armed by opening.
 	OpenWatchdog func() (hal.Watchdog, error)
+	// OpenSlots are the two image slots, for PID 1: whoever writes there decides
+	// what the phone boots.
+	OpenSlots func() (*slot.Slots, error)
+	// Hardware is the revision of this unit's hardware, as releases name it.
+	Hardware string
 	// OpenRadioBlock is for PID 1.
 	OpenRadioBlock func() (RadioBlock, error)
 	// Nodes names the device files that a role may open, by role; PID 1 gives

@@ -30,6 +30,7 @@ type BuildConfig struct {
 	Test             bool         // a test image: the kernel has simulated radios
 	CommandLineExtra string       // more kernel parameters; makes a test image
 	KernelCache      string       // "" = the user's cache
+	Trust            string       // file of the release trust; "" = the phone takes no updates
 	Progress         Progress     // nil = silent
 }
 
@@ -66,6 +67,7 @@ type materials struct {
 	image    []byte // the kernel's
 	stub     *Stub
 	init     []byte
+	trust    []byte
 	tree     *Tree
 }
 
@@ -87,7 +89,7 @@ func Build(ctx context.Context, c BuildConfig) (*release.Reference, error) {
 	if c.test() {
 		osRelease += "VARIANT=test\n"
 	}
-	unsigned, err := UKI(Parts{Stub: in.stub.Data, Kernel: in.image, Initramfs: Initramfs(in.init),
+	unsigned, err := UKI(Parts{Stub: in.stub.Data, Kernel: in.image, Initramfs: Initramfs(in.init, in.trust),
 		CommandLine: CommandLine(c.Board, c.Release, c.CommandLineExtra), OSRelease: osRelease})
 	if err != nil {
 		return nil, err
@@ -118,6 +120,19 @@ func Build(ctx context.Context, c BuildConfig) (*release.Reference, error) {
 		FileReference: envelope, FileSBOM: sbom, FileVariables: vars})
 }
 
+// trust reads and checks the release trust.
+func (c *BuildConfig) trust() ([]byte, error) {
+	if c.Trust == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(c.Trust)
+	if err != nil {
+		return nil, err
+	}
+	_, err = release.ParseTrust(raw)
+	return raw, err
+}
+
 // gather builds or fetches every input.
 func (c *BuildConfig) gather(ctx context.Context) (in materials, err error) {
 	program := c.Program
@@ -135,6 +150,9 @@ func (c *BuildConfig) gather(ctx context.Context) (in materials, err error) {
 		return in, err
 	}
 	if in.firmware, err = readFirmware(); err != nil {
+		return in, err
+	}
+	if in.trust, err = c.trust(); err != nil {
 		return in, err
 	}
 	c.Progress.say("image: building %s", program.Package)

@@ -20,29 +20,37 @@ type cpioEntry struct {
 	data         []byte
 }
 
+// TrustPath is where an image holds what its phone believes about releases
+// (wire/release, Trust).
+const TrustPath = "/release-trust.json"
+
 // Initramfs returns the uncompressed initramfs (Linux
 // Documentation/driver-api/early-userspace/buffer-format.rst, "newc") with
-// init as its only file. The two device nodes give PID 1 its first
-// descriptors before it mounts devtmpfs.
-func Initramfs(init []byte) []byte {
+// init as its only program and, unless it is nil, the release trust. The two
+// device nodes give PID 1 its first descriptors before it mounts devtmpfs.
+func Initramfs(init, trust []byte) []byte {
 	var out bytes.Buffer
-	for i, e := range initramfsEntries(init) {
+	for i, e := range initramfsEntries(init, trust) {
 		writeCPIO(&out, uint32(i+1), e)
 	}
 	writeCPIO(&out, 0, cpioEntry{name: "TRAILER!!!"})
 	return out.Bytes()
 }
 
-func initramfsEntries(init []byte) []cpioEntry {
+func initramfsEntries(init, trust []byte) []cpioEntry {
 	var list []cpioEntry
 	for _, dir := range []string{"dev", "etc", "proc", "run", "state", "sys"} {
 		list = append(list, cpioEntry{name: dir, mode: cpioDirectory | 0o755})
 	}
-	return append(list,
+	list = append(list,
 		cpioEntry{name: "tmp", mode: cpioDirectory | 0o1777},
 		cpioEntry{name: "dev/console", mode: cpioCharacter | 0o600, major: 5, minor: 1},
 		cpioEntry{name: "dev/null", mode: cpioCharacter | 0o666, major: 1, minor: 3},
 		cpioEntry{name: "init", mode: cpioRegular | 0o755, data: init})
+	if trust != nil {
+		list = append(list, cpioEntry{name: TrustPath[1:], mode: cpioRegular | 0o444, data: trust})
+	}
+	return list
 }
 
 // writeCPIO writes header, name and data, each padded to 4 bytes.

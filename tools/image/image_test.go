@@ -147,7 +147,7 @@ func TestInitramfs(t *testing.T) {
 	if _, err := exec.LookPath("cpio"); err != nil {
 		t.Skipf("SKIPPED, nothing was checked: %v", err)
 	}
-	archive := Initramfs([]byte("#!/bin/true"))
+	archive := Initramfs([]byte("#!/bin/true"), nil)
 	cmd := exec.Command("cpio", "-itv", "--quiet")
 	cmd.Stdin = bytes.NewReader(archive)
 	out, err := cmd.CombinedOutput()
@@ -159,7 +159,7 @@ func TestInitramfs(t *testing.T) {
 			t.Errorf("listing lacks %q:\n%s", want, out)
 		}
 	}
-	if !bytes.Equal(archive, Initramfs([]byte("#!/bin/true"))) {
+	if !bytes.Equal(archive, Initramfs([]byte("#!/bin/true"), nil)) {
 		t.Error("two archives of the same input differ")
 	}
 }

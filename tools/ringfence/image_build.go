@@ -44,6 +44,7 @@ phone.dtb (device tree), reference.json (signed reference values), sbom.spdx.jso
 	f.StringVar(&c.Out, "out", "", "output folder")
 	f.BoolVar(&c.Test, "test", false, "test image: a kernel with simulated radios; never for a product")
 	f.StringVar(&c.CommandLineExtra, "cmdline-extra", "", "more kernel parameters; makes a test image")
+	f.StringVar(&c.Trust, "trust", "", "release trust (JSON) that the phone updates by; without it the phone takes no updates")
 	f.StringVar(&c.Program.Package, "package", "./firmware/cmd/phone", "Go package that becomes PID 1")
 	f.StringVar(&c.Program.Tags, "tags", "", "Go build tags; makes a test image")
 	f.StringVar(&c.KernelCache, "kernel-cache", "", "kernel cache folder (default ${XDG_CACHE_HOME:-$HOME/.cache}/ringfence/kernel)")

@@ -154,12 +154,14 @@ func (m *machine) line(in lineMessage) error {
 		m.hub.registered = true
 	case "unregistered":
 		m.hub.registered = false
+	case "ringing in", "ringing out":
+		m.hub.engaged = true
 	case "answered":
-		m.hub.inCall = true
+		m.hub.inCall, m.hub.engaged = true, true
 	case "ended":
-		m.hub.inCall = false
+		m.hub.inCall, m.hub.engaged = false, false
 	}
-	m.hub.tell(verbLine, in, uidUI)
+	m.hub.tell(verbLine, in, uidUI, uidAgent)
 	m.hub.mu.Unlock()
 	if in.Kind == "registered" {
 		m.stage("registered")

@@ -33,6 +33,7 @@ type machine struct {
 	watchdog hal.Watchdog
 	clean    evidence.RadioFinding
 	hub      *hub
+	slots    *slotKeeper // nil: the phone takes no updates
 	gate     *gate
 	ctx      context.Context // of the whole run; the zero machine has none
 	work     sync.WaitGroup
@@ -71,6 +72,7 @@ func (m *machine) steps() []boot.Step {
 		{Name: "board", OnFailure: boot.Halt, Run: m.chooseBoard},
 		{Name: "clock", OnFailure: boot.Degrade, Run: checkClock},
 		{Name: "watchdog", OnFailure: boot.Degrade, Run: m.armWatchdog},
+		{Name: "slots", OnFailure: boot.Degrade, Run: m.openSlots},
 		{Name: "lock", OnFailure: boot.Halt, Run: func(context.Context) error { return supervise.Lock() }},
 		{Name: "supervisor", OnFailure: boot.Halt, Run: m.makeSupervisor},
 		{Name: "measure", Stage: "measured", OnFailure: boot.Halt, Run: m.measureBoot},
@@ -214,6 +216,9 @@ func (m *machine) stage(name string) {
 func (m *machine) ended(role string, _ int, status string) {
 	if role == roleMedia && m.gate != nil {
 		m.gate.mediaDied()
+	}
+	if role == roleCall {
+		m.callEnded()
 	}
 	if status != "signal killed" {
 		m.event("role.ended", role+" "+status)
