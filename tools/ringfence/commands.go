@@ -11,6 +11,8 @@ func commands() []*cobra.Command {
 		newFlashCommand(),
 		newFactoryCommand(),
 		newVoucherCommand(),
+		newLogCommand(),
+		newWitnessCommand(),
 		newTrustCommand(),
 		newReferenceCommand(),
 		newManifestCommand(),

@@ -1,9 +1,12 @@
 package release
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"ringfence/provisioning/wire"
 )
@@ -47,6 +50,29 @@ type Entry struct {
 
 // Marshal returns the leaf data.
 func (e Entry) Marshal() ([]byte, error) { return json.Marshal(e) }
+
+// MaxEntry bounds the leaf data of an Entry, in bytes.
+const MaxEntry = 4 << 10
+
+// Validate checks that the entry names one file of one release.
+func (e Entry) Validate() error {
+	if digest, err := hex.DecodeString(e.SHA256); err != nil || len(digest) != sha256.Size || strings.ToLower(e.SHA256) != e.SHA256 {
+		return fmt.Errorf("log entry digest %.80q: want SHA-256 in lower-case hexadecimal", e.SHA256)
+	}
+	if e.Target == "" || len(e.Target) > 1024 || e.Length <= 0 {
+		return fmt.Errorf("log entry of target %.80q with %d bytes: want a name of at most 1024 bytes and a length", e.Target, e.Length)
+	}
+	_, err := ParseVersion(e.Release)
+	return err
+}
+
+// UntrustedParseEntry decodes leaf data.
+func UntrustedParseEntry(leaf []byte) (e Entry, err error) {
+	if err := wire.DecodeStrict(leaf, MaxEntry, &e); err != nil {
+		return e, fmt.Errorf("parse log entry: %w", err)
+	}
+	return e, e.Validate()
+}
 
 // Custom is the custom field of an image in the TUF targets metadata.
 type Custom struct {
