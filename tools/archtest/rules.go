@@ -25,7 +25,7 @@ func phoneModules() []string {
 		"github.com/landlock-lsm/go-landlock", "github.com/mdlayher/genetlink", "github.com/mdlayher/netlink", "github.com/mdlayher/packet", "github.com/pion/dtls/v3",
 		"github.com/pion/rtcp", "github.com/pion/rtp", "github.com/pion/sdp/v3", "github.com/pion/srtp/v3",
 		"github.com/secure-systems-lab/go-securesystemslib/dsse", "github.com/smallstep/pkcs7", "github.com/vishvananda/netlink",
-		"golang.org/x/crypto", "golang.org/x/image", "golang.org/x/mod/sumdb", "golang.org/x/net", "golang.org/x/sys",
+		"github.com/theupdateframework/go-tuf/v2/metadata", "golang.org/x/crypto", "golang.org/x/image", "golang.org/x/mod/sumdb", "golang.org/x/net", "golang.org/x/sys",
 	}
 }
 
