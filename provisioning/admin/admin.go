@@ -51,7 +51,9 @@ type Config struct {
 	Maker   *lockcfg.Maker
 	History History
 	Streams Streams
-	Log     *slog.Logger
+	// Rollouts may be nil: then the service has none to operate.
+	Rollouts Rollouts
+	Log      *slog.Logger
 }
 
 // Handler serves the API below /v1/. The listener has verified the client.
@@ -83,6 +85,9 @@ func New(cfg Config) (*Handler, error) {
 		"/":                            func(*request) (any, error) { return nil, problem.NotFound("no such path") },
 	} {
 		h.handle(pattern, f)
+	}
+	if cfg.Rollouts != nil {
+		h.handleRollouts()
 	}
 	return h, nil
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"time"
 
+	"ringfence/provisioning/wire"
 	"ringfence/provisioning/wire/device"
 	"ringfence/provisioning/wire/evidence"
 	"ringfence/provisioning/wire/factory"
@@ -54,6 +55,17 @@ type Device struct {
 	LastReport   time.Time       `json:"last_report,omitzero"`  // any report
 	ConfigSeen   uint64          `json:"config_seen,omitempty"` // version the phone says is in force
 	ConfigError  string          `json:"config_error,omitempty"`
+	Update       *Update         `json:"update,omitempty"` // the newest it spoke of
+}
+
+// Update is what a phone last said of an update. It is its word; Release of
+// the Device is proof.
+type Update struct {
+	Release string     `json:"release"`
+	Phase   wire.Phase `json:"phase"`
+	Cause   string     `json:"cause,omitempty"`
+	Error   string     `json:"error,omitempty"`
+	At      time.Time  `json:"at"`
 }
 
 // Store keeps devices. Every method that returns nil has its effect on stable
@@ -191,6 +203,13 @@ func (f *Fleet) Report(ctx context.Context, id device.ID, version uint64, cause 
 		if version > 0 && cause == "" {
 			d.ConfigSeen = version
 		}
+	})
+}
+
+// Progress records what a phone says of an update.
+func (f *Fleet) Progress(ctx context.Context, id device.ID, p *wire.Progress, now time.Time) error {
+	return f.edit(ctx, id, func(d *Device) {
+		d.Update = &Update{Release: p.Release, Phase: p.Phase, Cause: p.Cause, Error: p.Error, At: now}
 	})
 }
 

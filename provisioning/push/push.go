@@ -19,6 +19,7 @@ import (
 	"ringfence/provisioning/fleet"
 	"ringfence/provisioning/gatekeeper"
 	"ringfence/provisioning/lockcfg"
+	"ringfence/provisioning/wire"
 	"ringfence/provisioning/wire/device"
 )
 
@@ -34,12 +35,22 @@ type Reports interface {
 	PutReport(ctx context.Context, id device.ID, kind string, at time.Time, body any) error
 }
 
+// Updates decides which phone hears of which release.
+type Updates interface {
+	// Proved is told of a stream's first proof, of this release; it returns
+	// the update to send, nil for none.
+	Proved(id device.ID, release string) *wire.Update
+	// Progress is told what a phone that proved release says of its update.
+	Progress(ctx context.Context, id device.ID, release string, p *wire.Progress, now time.Time) error
+}
+
 // Config is what a Server needs; every field is required unless it says so.
 type Config struct {
 	Gate         *gatekeeper.Gatekeeper
 	Maker        *lockcfg.Maker
 	Registrar    Registrar
 	Reports      Reports
+	Updates      Updates        // nil: no phone is told of a release
 	Management   *x509.CertPool // who issued the management LDevIDs
 	Log          *slog.Logger
 	Reattest     time.Duration // between proofs; 0 means 30 s
@@ -119,6 +130,38 @@ func (s *Server) Connected() []device.ID {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// Ready lists the devices with a stream on which they proved themselves.
+func (s *Server) Ready() []device.ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]device.ID, 0, len(s.sessions))
+	for id, st := range s.sessions {
+		if st.ready.Load() {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// Tell has a phone sent u now, in place of one that waits; a phone without a
+// stream is left to Updates.Proved.
+func (s *Server) Tell(id device.ID, u *wire.Update) {
+	s.mu.Lock()
+	st := s.sessions[id]
+	s.mu.Unlock()
+	if st == nil {
+		return
+	}
+	select {
+	case <-st.update: // the newest counts
+	default: // none waits
+	}
+	select {
+	case st.update <- u:
+	default: // another was put there just now
+	}
 }
 
 // ConfigChanged has the phone sent its new configuration now; "" means all

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"ringfence/provisioning/appraise"
@@ -38,8 +39,11 @@ type stream struct {
 	hello   wire.Hello
 	nonce   []byte // of the open challenge, nil when none
 	proved  bool
-	sent    uint64 // newest version sent on this stream
+	ready   atomic.Bool // proved, for others to read
+	release string      // last proved
+	sent    uint64      // newest version sent on this stream
 	config  chan struct{}
+	update  chan *wire.Update
 	refused chan string
 	cancel  context.CancelFunc
 	frames  int
@@ -65,7 +69,7 @@ func (s *Server) accept(ctx context.Context, conn *tls.Conn) (*stream, error) {
 		return nil, fmt.Errorf("TLS exporter: %w", err)
 	}
 	st := &stream{server: s, conn: conn, device: d, spki: cert.RawSubjectPublicKeyInfo, binder: exporter,
-		config: make(chan struct{}, 1), refused: make(chan string, 1)}
+		config: make(chan struct{}, 1), update: make(chan *wire.Update, 1), refused: make(chan string, 1)}
 	if err := conn.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return nil, err
 	}
@@ -134,6 +138,8 @@ func (st *stream) run(ctx context.Context) error {
 			err = st.write(&wire.Message{Ping: &wire.Ping{}})
 		case <-st.config:
 			err = st.configure(ctx)
+		case u := <-st.update:
+			err = st.write(&wire.Message{Update: u})
 		}
 		if err != nil {
 			return errors.Join(err, st.bye(err.Error()))
@@ -204,12 +210,14 @@ func (st *stream) receive(ctx context.Context, m *wire.Message) error {
 			return nil
 		}
 		return st.write(&wire.Message{Ping: &wire.Ping{Answer: true}})
-	case !st.proved && (m.Result != nil || m.Report != nil):
+	case !st.proved && (m.Result != nil || m.Report != nil || m.Progress != nil):
 		return nil // nothing is believed before the first proof
 	case m.Result != nil:
 		return st.result(ctx, m.Result, now)
 	case m.Report != nil:
 		return st.report(ctx, m.Report, now)
+	case m.Progress != nil:
+		return st.progress(ctx, m.Progress, now)
 	}
 	return errors.New("a message that is not expected now")
 }
@@ -232,6 +240,7 @@ func (st *stream) prove(ctx context.Context, ev *evidence.Evidence, now time.Tim
 	if err := st.server.allow(ctx, id, now); err != nil {
 		st.server.cfg.Log.Error("allow registration", "device", id, "error", err)
 	}
+	st.release = verdict.Release
 	if st.proved {
 		return nil
 	}
@@ -239,7 +248,7 @@ func (st *stream) prove(ctx context.Context, ev *evidence.Evidence, now time.Tim
 	if err := gate.Note(ctx, "device:"+string(id), "attest.trusted", string(id), "release "+verdict.Release+", boot "+st.hello.BootID); err != nil {
 		return err
 	}
-	return st.configure(ctx)
+	return errors.Join(st.configure(ctx), st.offer())
 }
 
 // configure sends the newest configuration when the phone lacks it.

@@ -17,6 +17,7 @@ func commands() []*cobra.Command {
 		newReferenceCommand(),
 		newManifestCommand(),
 		newDeviceCommand(),
+		newRolloutCommand(),
 		newConfigCommand(),
 		newAuditCommand(),
 		newStatusCommand(),

@@ -153,9 +153,9 @@ func (p *Phone) Run(path, content string) error {
 // AK returns the digest that the allow-list holds.
 func (p *Phone) AK() evidence.Digest { return sha256.Sum256(p.ak.Public) }
 
-// NewKey creates a P-256 signing key under the SRK; edit changes its template.
-func (p *Phone) NewKey(edit func(*tpm2.TPMTPublic)) (*Key, error) {
-	template := tpm2.TPMTPublic{
+// signing is the template of a P-256 signing key that lives in its TPM.
+func signing() tpm2.TPMTPublic {
+	return tpm2.TPMTPublic{
 		Type: tpm2.TPMAlgECC, NameAlg: tpm2.TPMAlgSHA256,
 		ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, NoDA: true, SignEncrypt: true},
 		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
@@ -164,6 +164,18 @@ func (p *Phone) NewKey(edit func(*tpm2.TPMTPublic)) (*Key, error) {
 			CurveID: tpm2.TPMECCNistP256}),
 		Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{}),
 	}
+}
+
+// sealing turns a signing template into that of the key that configurations
+// are sealed to.
+func sealing(t *tpm2.TPMTPublic) {
+	t.ObjectAttributes.SignEncrypt, t.ObjectAttributes.Decrypt = false, true
+	t.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256})
+}
+
+// NewKey creates a P-256 signing key under the SRK; edit changes its template.
+func (p *Phone) NewKey(edit func(*tpm2.TPMTPublic)) (*Key, error) {
+	template := signing()
 	if edit != nil {
 		edit(&template)
 	}
@@ -200,10 +212,7 @@ func (p *Phone) persist(handle tpm2.TPMHandle, name tpm2.TPM2BName) (tpm2.TPMHan
 
 // NewSealKey creates the P-256 key that configurations are sealed to.
 func (p *Phone) NewSealKey() (*Key, error) {
-	return p.NewKey(func(t *tpm2.TPMTPublic) {
-		t.ObjectAttributes.SignEncrypt, t.ObjectAttributes.Decrypt = false, true
-		t.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256})
-	})
+	return p.NewKey(sealing)
 }
 
 func (p *Phone) wrap(handle tpm2.TPMHandle, name tpm2.TPM2BName, public *tpm2.TPMTPublic) (*Key, error) {

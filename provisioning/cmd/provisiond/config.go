@@ -29,6 +29,9 @@ type config struct {
 	Lifetime        string `toml:"certificate_lifetime" comment:"of phones' certificates"`
 	Reattest        string `toml:"reattest" comment:"interval of fresh proofs on the management stream, at most 30s for a reaction within a minute"`
 	MaxConnections  int    `toml:"max_connections"`
+	CanaryAbove     int    `toml:"rollout_canary_above" comment:"a rollout to more phones must start with a small ring that soaks"`
+	CanaryAtMost    int    `toml:"rollout_canary_at_most" comment:"phones in that ring"`
+	ApprovalAbove   int    `toml:"rollout_approval_above" comment:"a rollout to more phones needs a second operator"`
 
 	// CallServerListen is asked for by init only: the address that the
 	// generated Kamailio configuration serves phones on.
@@ -38,12 +41,17 @@ type config struct {
 	lifetime, reattest time.Duration
 }
 
+// cautious sets the rollout policy of a new site, and of a file that says
+// nothing about it.
+func (c *config) cautious() { c.CanaryAbove, c.CanaryAtMost, c.ApprovalAbove = 20, 50, 500 }
+
 func readConfig(path string) (*config, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	cfg := &config{dir: filepath.Dir(path)}
+	cfg.cautious()
 	if err := toml.NewDecoder(bytes.NewReader(raw)).DisallowUnknownFields().Decode(cfg); err != nil {
 		if strict := new(toml.StrictMissingError); errors.As(err, &strict) {
 			return nil, fmt.Errorf("configuration %s: unknown setting:\n%s", path, strict.String())

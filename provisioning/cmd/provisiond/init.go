@@ -41,6 +41,7 @@ func runInit(ctx context.Context, args []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("provisiond init", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	cfg := &config{Database: "provision.db", Lifetime: "72h", Reattest: "30s", MaxConnections: 4096}
+	cfg.cautious()
 	flags.StringVar(&cfg.Name, "name", "", "host name of this service")
 	flags.StringVar(&cfg.SIPName, "sip-name", "", "host name of the call server")
 	flags.StringVar(&cfg.Domain, "domain", "", "SIP domain")

@@ -22,6 +22,7 @@ import (
 	"ringfence/provisioning/gatekeeper"
 	"ringfence/provisioning/lockcfg"
 	"ringfence/provisioning/push"
+	"ringfence/provisioning/rollout"
 	"ringfence/provisioning/server"
 	"ringfence/provisioning/trust"
 	"ringfence/provisioning/wire"
@@ -40,7 +41,11 @@ func serve(ctx context.Context, cfg *config, stderr io.Writer) error {
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
-	phones, streams, operators, err := wireUp(cfg, store, calls, log)
+	rollouts, err := newRollouts(ctx, cfg, store, log)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	phones, streams, operators, err := wireUp(cfg, store, calls, rollouts, log)
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
@@ -57,12 +62,13 @@ func serve(ctx context.Context, cfg *config, stderr io.Writer) error {
 	defer cancel()
 	var (
 		running sync.WaitGroup
-		errs    [4]error
+		errs    [5]error
 	)
 	for i, part := range []func() error{
 		func() error { return phones.Serve(ctx, front) },
 		func() error { return streams.Run(ctx) },
 		func() error { return calls.Run(ctx) },
+		func() error { return rollouts.Run(ctx, streams) },
 		func() error { return serveAdmin(ctx, operators, back) },
 	} {
 		running.Go(func() {
@@ -92,7 +98,7 @@ func serveAdmin(ctx context.Context, web *http.Server, listener net.Listener) er
 }
 
 // wireUp makes every part from what is in the site's directory.
-func wireUp(cfg *config, store *sqlstore.Store, calls push.Registrar, log *slog.Logger) (*server.Server, *push.Server, *http.Server, error) {
+func wireUp(cfg *config, store *sqlstore.Store, calls push.Registrar, rollouts *rollout.Manager, log *slog.Logger) (*server.Server, *push.Server, *http.Server, error) {
 	fail := func(err error) (*server.Server, *push.Server, *http.Server, error) { return nil, nil, nil, err }
 	keys, err := loadKeys(cfg)
 	if err != nil {
@@ -117,7 +123,7 @@ func wireUp(cfg *config, store *sqlstore.Store, calls push.Registrar, log *slog.
 	if err != nil {
 		return fail(err)
 	}
-	streams, err = push.New(push.Config{Gate: gate, Maker: maker, Registrar: calls, Reports: store,
+	streams, err = push.New(push.Config{Gate: gate, Maker: maker, Registrar: calls, Reports: store, Updates: rollouts,
 		Management: keys.management.Pool(), Log: log, Reattest: cfg.reattest})
 	if err != nil {
 		return fail(err)
@@ -133,7 +139,7 @@ func wireUp(cfg *config, store *sqlstore.Store, calls push.Registrar, log *slog.
 	if err != nil {
 		return fail(err)
 	}
-	api, err := admin.New(admin.Config{Fleet: devices, Trust: makers, Maker: maker, History: store, Streams: streams, Log: log})
+	api, err := admin.New(admin.Config{Fleet: devices, Trust: makers, Maker: maker, History: store, Streams: streams, Rollouts: rollouts, Log: log})
 	if err != nil {
 		return fail(err)
 	}
