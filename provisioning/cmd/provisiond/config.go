@@ -33,6 +33,8 @@ type config struct {
 	CanaryAtMost    int    `toml:"rollout_canary_at_most" comment:"phones in that ring"`
 	ApprovalAbove   int    `toml:"rollout_approval_above" comment:"a rollout to more phones needs a second operator"`
 
+	Repository string `toml:"update_repository" comment:"folder of the update repository (ringfence release), relative to this file; empty: no updates"`
+
 	// CallServerListen is asked for by init only: the address that the
 	// generated Kamailio configuration serves phones on.
 	CallServerListen string `toml:"-"`

@@ -134,7 +134,11 @@ func wireUp(cfg *config, store *sqlstore.Store, calls push.Registrar, rollouts *
 	if err != nil {
 		return fail(err)
 	}
-	phones, err := server.New(server.Config{Certificate: *keys.server, HTTP: enrolment, ConnContext: est.ConnContext,
+	front, _, err := withUpdates(cfg, keys.management.Pool(), devices, enrolment) // open until the process ends
+	if err != nil {
+		return fail(err)
+	}
+	phones, err := server.New(server.Config{Certificate: *keys.server, HTTP: front, ConnContext: est.ConnContext,
 		StreamProtocol: wire.ALPN, Streams: streams.Serve, MaxConns: cfg.MaxConnections, Log: log})
 	if err != nil {
 		return fail(err)
