@@ -12,8 +12,8 @@ import (
 // TestUpdate takes a phone from 1.0.0 to 1.0.1 by everything that a release
 // passes: two signatures, the log with its witness, the repository, a rollout,
 // the idle slot, one trial boot and the commit. Then 1.0.2, which is signed and
-// logged as well but whose reference values nobody imported, cannot prove
-// itself and is left by the phone.
+// logged as well but is not what its reference values say, cannot prove itself,
+// and the phone leaves it by itself.
 func TestUpdate(t *testing.T) {
 	requireLab(t)
 	s := &spine{dir: t.TempDir()}
@@ -32,15 +32,18 @@ func TestUpdate(t *testing.T) {
 		}
 	})
 	images := map[string]lab.Image{}
-	for i, version := range []string{"1.0.0", "1.0.1", "1.0.2"} {
-		extra := []string{"--trust", updates.Trust, "--cmdline-extra", "ringfence.trial=30"}
-		if images[version], err = s.world.Manufacturer.BuildImage(t.Context(), "virt64", version, filepath.Join(s.dir, version), extra...); err != nil {
+	build := func(name, version, trial string) {
+		if images[name], err = s.world.Manufacturer.BuildImage(t.Context(), "virt64", version, filepath.Join(s.dir, name),
+			"--trust", updates.Trust, "--cmdline-extra", "ringfence.trial="+trial); err != nil {
 			t.Fatal(err)
 		}
-		if i == 0 {
-			continue
-		}
-		if _, err := updates.Publish(t.Context(), s.world.Manufacturer, images[version], "virt64", version, uint64(i+1)); err != nil {
+	}
+	build("1.0.0", "1.0.0", "90")
+	build("1.0.1", "1.0.1", "90")
+	build("1.0.2", "1.0.2", "40")
+	build("other", "1.0.2", "41")
+	for i, version := range []string{"1.0.1", "1.0.2"} {
+		if _, err := updates.Publish(t.Context(), s.world.Manufacturer, images[version], "virt64", version, uint64(i+2)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -80,8 +83,12 @@ func (s *spine) startUpdatingSite(t *testing.T, updates *lab.Updates, images map
 	within(t, time.Minute, func(ctx context.Context) error { return w.Manufacturer.Vouchers(ctx, s.manifest(), w.Site.OwnerCA()) })
 	within(t, time.Minute, func(ctx context.Context) error { return w.Import(ctx, s.image, s.manifest()) })
 	within(t, time.Minute, func(ctx context.Context) error {
-		_, err := w.Site.Admin(ctx, "reference", "import", images["1.0.1"].Reference())
-		return err
+		for _, name := range []string{"1.0.1", "other"} {
+			if _, err := w.Site.Admin(ctx, "reference", "import", images[name].Reference()); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	within(t, time.Minute, func(ctx context.Context) error {
 		return w.Site.Configure(ctx, s.a.ID, "line.user=100", "line.display=Phone 100")
