@@ -70,7 +70,7 @@ func (u *Updater) idle(ctx context.Context, rel string) error {
 
 // prepare verifies the target and brings it into the idle slot.
 func (u *Updater) prepare(ctx context.Context, offer wire.Update, rec *record) (*Target, error) {
-	status, err := u.cfg.Local.Status(ctx)
+	status, err := u.cfg.Local.Status(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +216,7 @@ func (u *Updater) write(ctx context.Context, t *Target) error {
 // start notes the attempt and reboots into the idle slot. The note comes
 // first: an image that brings the phone down is counted.
 func (u *Updater) start(ctx context.Context, t *Target, rec *record) error {
-	status, err := u.cfg.Local.Status(ctx)
+	status, err := u.cfg.Local.Status(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -123,9 +123,10 @@ type local struct {
 	machine *slottest.Machine
 	slots   *slot.Slots
 	busy    int // Restart is ErrBusy so many times
+	tries   *[]bool
 }
 
-func (l *local) Status(context.Context) (Status, error) {
+func (l *local) Status(_ context.Context, digests bool) (Status, error) {
 	running, err := l.slots.Running()
 	if err != nil {
 		return Status{}, err
@@ -133,6 +134,9 @@ func (l *local) Status(context.Context) (Status, error) {
 	trial, err := l.slots.Trial()
 	s := Status{Running: running.String(), Trial: trial, Capacity: l.slots.Capacity(), Digests: map[string][32]byte{}, Registered: true}
 	for _, id := range []slot.ID{slot.A, slot.B} {
+		if !digests {
+			break
+		}
 		sum, _, digestErr := l.slots.Digest(id)
 		if errors.Is(digestErr, fs.ErrNotExist) {
 			continue
@@ -152,6 +156,7 @@ func (l *local) Restart(_ context.Context, try bool) error {
 		l.busy--
 		return ErrBusy
 	}
+	*l.tries = append(*l.tries, try)
 	if try {
 		if err := l.slots.TryOnce(); err != nil {
 			return err
@@ -173,6 +178,7 @@ type phone struct {
 	local   *local
 	updater *Updater
 	heard   []wire.Progress
+	tries   []bool // how each restart was asked for
 }
 
 func newPhone(t *testing.T, builds ...*build) *phone {
@@ -213,7 +219,7 @@ func (p *phone) boot(floor Floor) error {
 	if floor == nil {
 		floor = p.machine.Floor()
 	}
-	p.local = &local{machine: p.machine, slots: slots}
+	p.local = &local{machine: p.machine, slots: slots, tries: &p.tries}
 	p.updater, err = New(Config{Local: p.local, Remote: p.remote, Verifier: p.remote, Floor: floor, Store: p.machine.File(),
 		Image: p.image, Model: "virt64", Hardware: "r1", Release: p.running.target.Custom.Release, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -36,6 +36,7 @@ type pending struct {
 	Attempts int    `json:"attempts"`
 	Trial    bool   `json:"trial"` // it came so far as to read this
 	Cause    string `json:"cause,omitempty"`
+	Clean    bool   `json:"clean,omitempty"` // the boot after the revert was followed by another
 }
 
 // failure is an image that did not prove itself.

@@ -20,19 +20,49 @@ func (u *Updater) settle(ctx context.Context) error {
 	if rec.Pending == nil {
 		return nil
 	}
-	status, err := u.cfg.Local.Status(ctx)
+	status, err := u.cfg.Local.Status(ctx, false) // a phone that starts has better things to read
 	if err != nil {
 		return fmt.Errorf("settle update: %w", err)
 	}
 	p := rec.Pending
-	runs := status.Running == p.Slot && p.Release == u.cfg.Release && status.Digests[p.Slot] == p.SHA256
+	runs := status.Running == p.Slot && p.Release == u.cfg.Release
 	switch {
 	case runs && status.Trial:
 		return u.trial(ctx, rec)
 	case runs: // the power went between the commit and its note
-		return u.committed(rec, status)
+		return u.committed(ctx, rec)
+	}
+	if !p.Trial && !p.Clean {
+		return u.cleanBoot(ctx, rec)
 	}
 	return u.reverted(rec)
+}
+
+// cleanBoot reboots once more into the old image. If the firmware could not
+// start the new one, it measured that attempt into PCR 4 before it went on (TCG
+// PFP 1.05, 3.3.4.5), and this boot's evidence would be refused.
+func (u *Updater) cleanBoot(ctx context.Context, rec *record) error {
+	rec.Pending.Clean = true
+	if err := u.save(rec); err != nil {
+		return err
+	}
+	u.cfg.Log.Warn("update.unstarted", "release", rec.Pending.Release)
+	return u.reboot(ctx)
+}
+
+// reboot into the preferred slot once nobody uses the phone.
+func (u *Updater) reboot(ctx context.Context) error {
+	for {
+		err := u.cfg.Local.Restart(ctx, false)
+		if !errors.Is(err, ErrBusy) {
+			return err
+		}
+		select {
+		case <-time.After(u.cfg.Retry):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // trial waits for health. An image that does not reach it is given up by a
@@ -56,11 +86,7 @@ func (u *Updater) trial(ctx context.Context, rec *record) error {
 	if err := u.cfg.Local.Commit(ctx); err != nil {
 		return fmt.Errorf("commit release %s: %w", p.Release, err)
 	}
-	status, err := u.cfg.Local.Status(ctx)
-	if err != nil {
-		return err
-	}
-	return u.committed(rec, status)
+	return u.committed(ctx, rec)
 }
 
 func (u *Updater) giveUp(ctx context.Context, rec *record) error {
@@ -75,21 +101,11 @@ func (u *Updater) giveUp(ctx context.Context, rec *record) error {
 		u.cfg.Log.Error("update.record", "error", err) // the reboot must come all the same
 	}
 	u.cfg.Log.Warn("update.unhealthy", "release", rec.Pending.Release, "cause", cause)
-	for {
-		err := u.cfg.Local.Restart(ctx, false)
-		if !errors.Is(err, ErrBusy) {
-			return err
-		}
-		select { // an emergency call is not cut off
-		case <-time.After(u.cfg.Retry):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return u.reboot(ctx)
 }
 
 // committed notes success and raises the floor as far as both slots allow.
-func (u *Updater) committed(rec *record, status Status) error {
+func (u *Updater) committed(ctx context.Context, rec *record) error {
 	rel := rec.Pending.Release
 	rec.Pending = nil
 	if err := u.save(rec); err != nil {
@@ -98,7 +114,7 @@ func (u *Updater) committed(rec *record, status Status) error {
 	if err := u.discard(); err != nil {
 		u.cfg.Log.Warn("update.download", "error", err) // costs room only
 	}
-	if err := u.raise(rec, status); err != nil {
+	if err := u.raise(ctx, rec); err != nil {
 		u.cfg.Log.Error("update.floor", "error", err) // the next update reads it and refuses
 	}
 	u.say(rel, wire.PhaseCommitted, "", nil)
@@ -107,7 +123,11 @@ func (u *Updater) committed(rec *record, status Status) error {
 
 // raise sets the floor to the lower sequence of the two slots: both must stay
 // bootable by the phone's own rule, and one that is unknown counts as 0.
-func (u *Updater) raise(rec *record, status Status) error {
+func (u *Updater) raise(ctx context.Context, rec *record) error {
+	status, err := u.cfg.Local.Status(ctx, true)
+	if err != nil {
+		return err
+	}
 	floor, err := u.cfg.Floor.Read()
 	if err != nil {
 		return err

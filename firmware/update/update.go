@@ -52,8 +52,9 @@ type Verifier interface {
 
 // Local is the phone: its slots and its power.
 type Local interface {
-	// Status is the phone now.
-	Status(ctx context.Context) (Status, error)
+	// Status is the phone now; digests, which take a read of both slots, only
+	// when asked for.
+	Status(ctx context.Context, digests bool) (Status, error)
 	// Write puts the image, size bytes, into the idle slot and reads it back.
 	Write(ctx context.Context, image *os.File, size int64, digest [32]byte) error
 	// Restart reboots, with try into the idle slot for once. It is ErrBusy while

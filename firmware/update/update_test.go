@@ -48,9 +48,11 @@ func TestBadReleaseReverts(t *testing.T) {
 	for _, tt := range []struct {
 		name, cause string
 		bad         func(*build)
+		tries       []bool
 	}{
-		{"never registers", "attest", func(b *build) { b.sick = true }},
-		{"hangs at boot", "boot", func(b *build) { b.dead = true }},
+		{"never registers", "attest", func(b *build) { b.sick = true }, []bool{true, false}},
+		// Each time once more into the old image, for clean evidence.
+		{"hangs at boot", "boot", func(b *build) { b.dead = true }, []bool{true, false, true, false}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -64,6 +66,9 @@ func TestBadReleaseReverts(t *testing.T) {
 				}
 				if !slices.ContainsFunc(p.heard, func(h wire.Progress) bool { return h.Phase == wire.PhaseReverted && h.Cause == tt.cause }) {
 					t.Errorf("progress = %+v, want reverted with cause %s", p.heard, tt.cause)
+				}
+				if !slices.Equal(p.tries, tt.tries) {
+					t.Errorf("restarts = %v, want %v", p.tries, tt.tries)
 				}
 				if floor, _ := p.machine.Floor().Read(); floor != 0 {
 					t.Errorf("floor = %d after a revert, want 0", floor)

@@ -82,6 +82,10 @@ type lineMessage struct {
 	Emergency bool   `json:"emergency,omitempty"`
 }
 
+type slotsMessage struct {
+	Digests bool `json:"digests"`
+}
+
 type installMessage struct {
 	Size   int64    `json:"size"`
 	SHA256 [32]byte `json:"sha256"`

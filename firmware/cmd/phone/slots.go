@@ -82,7 +82,10 @@ func (m *machine) slotRequest(r *intercom.Request) (answer any, mine bool, err e
 	}
 	switch r.Verb {
 	case verbSlots:
-		answer, err = m.slotStatus()
+		var in slotsMessage
+		if err = r.Decode(&in); err == nil {
+			answer, err = m.slotStatus(in.Digests)
+		}
 	case verbInstall:
 		var in installMessage
 		if err = r.Decode(&in); err == nil {
@@ -101,7 +104,7 @@ func (m *machine) slotRequest(r *intercom.Request) (answer any, mine bool, err e
 	return answer, true, err
 }
 
-func (m *machine) slotStatus() (update.Status, error) {
+func (m *machine) slotStatus(digests bool) (update.Status, error) {
 	k := m.slots
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -115,6 +118,9 @@ func (m *machine) slotStatus() (update.Status, error) {
 	}
 	s := update.Status{Running: running.String(), Trial: trial, Capacity: k.slots.Capacity(), Digests: map[string][32]byte{}}
 	for _, id := range []slot.ID{slot.A, slot.B} {
+		if !digests {
+			break
+		}
 		sum, _, err := k.slots.Digest(id)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

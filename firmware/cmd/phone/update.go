@@ -115,9 +115,9 @@ type slotsOfInit struct{ init *intercom.Conn }
 
 var _ update.Local = slotsOfInit{}
 
-func (s slotsOfInit) Status(ctx context.Context) (update.Status, error) {
+func (s slotsOfInit) Status(ctx context.Context, digests bool) (update.Status, error) {
 	var status update.Status
-	err := s.init.Call(ctx, verbSlots, nil, &status)
+	err := s.init.Call(ctx, verbSlots, slotsMessage{digests}, &status)
 	return status, err
 }
 
