@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"ringfence/hal"
+	"ringfence/hal/audio"
 	"ringfence/hal/display"
 	"ringfence/hal/input"
 	"ringfence/hal/slot"
@@ -21,6 +22,7 @@ type Board struct {
 	Name       string // as in ringfence.board= and the image
 	Compatible string // string that its device tree's root must list
 	Interface  string // wired link
+	UEFI       bool   // its firmware is UEFI, whose Secure Boot must be on
 
 	// OpenTPM is for PID 1 while it measures, then for the agent.
 	OpenTPM func() (*tpm.Device, error)
@@ -38,6 +40,8 @@ type Board struct {
 	OpenScreen func() (display.Screen, error)
 	// OpenMicLamp is the lamp that is lit while the microphone is open, for PID 1.
 	OpenMicLamp func() (hal.Lamp, error)
+	// OpenMicSwitch is the codec's own switch of the microphone input, for PID 1.
+	OpenMicSwitch func() (audio.Switch, error)
 	// OpenWatchdog is for PID 1; it is armed by opening.
 	OpenWatchdog func() (hal.Watchdog, error)
 	// OpenSlots are the two image slots, for PID 1: whoever writes there decides

@@ -17,6 +17,8 @@ fi
 
 # go.mod says which Go is needed; nothing may fetch another one.
 export GOTOOLCHAIN=local
+# A checkout that belongs to another user must build too; git would refuse it.
+export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 
 say() { printf 'ringfence: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }

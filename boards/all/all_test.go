@@ -17,6 +17,7 @@ func TestChoose(t *testing.T) {
 		{"named twice", "ringfence.board=virt64 ringfence.board=virt64", tree, ""},
 		{"unknown", "ringfence.board=toaster", tree, ""},
 		{"another machine's tree", "ringfence.board=virt64", []byte("acme,toaster\x00"), ""},
+		{"a bare machine of the same kind", "ringfence.board=virt64", []byte("linux,dummy-virt\x00"), ""},
 		{"no tree", "ringfence.board=virt64", nil, ""},
 	}
 	for _, tt := range tests {

@@ -14,6 +14,8 @@ import (
 
 	"ringfence/boards"
 	"ringfence/hal"
+	"ringfence/hal/audio"
+	"ringfence/hal/audio/alsactl"
 	"ringfence/hal/display"
 	"ringfence/hal/input"
 	"ringfence/hal/leds"
@@ -28,6 +30,7 @@ const (
 	keyboard = "QEMU Virtio Keyboard"
 	screen   = "/dev/fb0"
 	line     = "/dev/ttyS0"
+	codec    = "/dev/snd/controlC0"
 )
 
 // watchdogSeconds is longer than the slowest boot step under emulation.
@@ -37,8 +40,9 @@ const watchdogSeconds = 30
 func Board() boards.Board {
 	return boards.Board{
 		Name:       "virt64",
-		Compatible: "linux,dummy-virt",
+		Compatible: "ringfence,virt64",
 		Interface:  "eth0",
+		UEFI:       true,
 
 		OpenTPM:         openTPM,
 		OpenCapture:     func() (*os.File, error) { return device("/dev/snd/pcmC0D0c", os.O_RDWR|unix.O_NONBLOCK) },
@@ -47,6 +51,7 @@ func Board() boards.Board {
 		OpenKeys:        func() (input.Source, error) { return open(keyboard) },
 		OpenScreen:      openScreen,
 		OpenMicLamp:     func() (hal.Lamp, error) { return leds.Open("/sys/class/leds/mic:red") },
+		OpenMicSwitch:   openMicSwitch,
 		OpenWatchdog:    func() (hal.Watchdog, error) { return watchdog.Open("/dev/watchdog", watchdogSeconds) },
 		OpenSlots:       openSlots,
 		Hardware:        "r1",
@@ -116,6 +121,16 @@ func openScreen() (display.Screen, error) {
 		return nil, absent(err)
 	}
 	return d, nil
+}
+
+// openMicSwitch opens the AK4531's switch. The driver sets its register; QEMU's
+// ES1370 takes the write and does nothing with it.
+func openMicSwitch() (audio.Switch, error) {
+	s, err := alsactl.Open(codec, "Mic Capture Switch")
+	if err != nil {
+		return nil, absent(err)
+	}
+	return s, nil
 }
 
 func nodes() (map[string][]string, error) {

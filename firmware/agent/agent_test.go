@@ -230,11 +230,11 @@ func TestRefusedEvidenceNeverServes(t *testing.T) {
 
 func TestRefusedOnStreamStopsSIP(t *testing.T) {
 	p, s, _ := ready(t)
-	a, stop := p.run(s)
+	_, stop := p.run(s)
 	p.await("configured", func() bool { return p.saw(EventConfigured, "") })
 	stop()
 	s.with(func() { s.refuse = "PCR 13: radio found" })
-	a, _ = p.run(s)
+	a, _ := p.run(s)
 	p.await("refusal", func() bool { return p.saw(EventRefused, "PCR 13: radio found") })
 	if _, err := a.SIPChain(); !errors.Is(err, ErrNotProven) {
 		t.Errorf("SIPChain = %v, want ErrNotProven", err)

@@ -148,6 +148,8 @@ func (s *stream) handle(m *wire.Message) error {
 		return nil
 	case m.Bye != nil && s.judged:
 		return fmt.Errorf("%w: %s", ErrNotProven, m.Bye.Reason)
+	case m.Bye != nil && !s.proven:
+		return fmt.Errorf("%w: %s", errUnheard, m.Bye.Reason)
 	case m.Bye != nil:
 		return fmt.Errorf("server ended the stream: %s", m.Bye.Reason)
 	}

@@ -108,7 +108,7 @@ func inOwnNetwork(t *testing.T) bool {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}}
 	out, err := cmd.CombinedOutput()
-	if err != nil && strings.Contains(err.Error(), "operation not permitted") {
+	if err != nil && strings.Contains(err.Error(), "operation not permitted") && os.Getenv("RINGFENCE_REQUIRE") == "" {
 		t.Skip("no user namespaces here")
 	}
 	if err != nil {
@@ -127,6 +127,9 @@ func TestFilterIsWholeAndReplaceable(t *testing.T) {
 		}
 	}
 	out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
+	if err != nil && os.Getenv("RINGFENCE_REQUIRE") != "" {
+		t.Fatalf("nft list ruleset: %v: %s", err, out)
+	}
 	if err != nil {
 		t.Skipf("no nft to read the rules back: %v", err)
 	}

@@ -180,7 +180,7 @@ func (p *Phone) start(ctx context.Context, c *call, s sdp.Stream) error {
 		p.cfg.Log.Error("media does not start", "error", err)
 		return err
 	}
-	p.emit(Event{Kind: Answered, Peer: c.record.Peer, Emergency: c.emergency})
+	p.emit(Event{Kind: Answered, Peer: c.record.Peer, Emergency: c.emergency, Codec: c.record.Codec, Suite: c.record.Suite})
 	return nil
 }
 

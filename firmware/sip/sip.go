@@ -91,6 +91,8 @@ type Event struct {
 	Peer      string // address-of-record of the other party
 	Reason    string
 	Emergency bool
+	Codec     string // with Answered: what was agreed
+	Suite     string
 	Call      *report.Call
 }
 

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -27,8 +30,7 @@ type Config struct {
 // Supervisor starts and watches roles. It is safe for concurrent use. In the
 // process that holds one, nobody else may wait for children: it reaps all.
 type Supervisor struct {
-	cfg  Config
-	null *os.File
+	cfg Config
 
 	mu      sync.Mutex // held from fork until the child is entered, so that its end is not missed
 	running map[string]*process
@@ -48,11 +50,7 @@ func New(cfg Config) (*Supervisor, error) {
 	if cfg.Binary == "" || cfg.Output == nil || cfg.Log == nil || cfg.Ended == nil {
 		return nil, errors.New("supervise: binary, output, log and ended are required")
 	}
-	null, err := os.OpenFile("/dev/null", os.O_RDONLY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open standard input of roles: %w", err)
-	}
-	return &Supervisor{cfg: cfg, null: null, running: map[string]*process{}, byPID: map[int]*process{}}, nil
+	return &Supervisor{cfg: cfg, running: map[string]*process{}, byPID: map[int]*process{}}, nil
 }
 
 // Lock forbids this process and all it starts to gain privileges by executing
@@ -132,8 +130,22 @@ func (s *Supervisor) kill(p *process) {
 	}
 }
 
+// Await returns once this process has its limits: they can only be set when it
+// runs. A role's main calls it before anything else, with its standard input.
+func Await(stdin io.Reader) error {
+	_, err := io.Copy(io.Discard, stdin)
+	return err
+}
+
 func (s *Supervisor) start(role Role) (*process, error) {
-	files := []uintptr{s.null.Fd(), s.cfg.Output.Fd(), s.cfg.Output.Fd()}
+	// Standard input is a pipe that ends when the limits are set: see Await.
+	bar, open, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", role.Name, err)
+	}
+	defer bar.Close()
+	defer open.Close()
+	files := []uintptr{bar.Fd(), s.cfg.Output.Fd(), s.cfg.Output.Fd()}
 	for _, f := range role.Files {
 		files = append(files, f.Fd())
 	}
@@ -144,7 +156,7 @@ func (s *Supervisor) start(role Role) (*process, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pid, err := syscall.ForkExec(s.cfg.Binary, append([]string{role.Name}, role.Args...), attr)
+	pid, err := s.fork(role, attr)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", role.Name, err)
 	}
@@ -156,6 +168,43 @@ func (s *Supervisor) start(role Role) (*process, error) {
 	}
 	s.cfg.Log.Info("started", "role", role.Name, "pid", pid, "user", role.UID)
 	return p, nil
+}
+
+// fork starts the role from a thread of its own whose capability bounding set
+// is the role's: the child inherits it (capabilities(7)), and the thread ends
+// with its goroutine, which stays locked to it. Only PID 1's root may do so.
+func (s *Supervisor) fork(role Role, attr *syscall.ProcAttr) (pid int, err error) {
+	argv := append([]string{role.Name}, role.Args...)
+	if attr.Sys.Credential == nil {
+		return syscall.ForkExec(s.cfg.Binary, argv, attr)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked
+		if err = bound(role.Caps); err == nil {
+			pid, err = syscall.ForkExec(s.cfg.Binary, argv, attr)
+		}
+	}()
+	<-done
+	return pid, err
+}
+
+// bound drops all capabilities but keep from the thread's bounding set.
+func bound(keep []uintptr) error {
+	for c := uintptr(0); ; c++ {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); errors.Is(err, unix.EINVAL) && c > 0 {
+			return nil // beyond the kernel's last capability
+		} else if err != nil {
+			return fmt.Errorf("read bounding set: %w", err)
+		}
+		if slices.Contains(keep, c) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+			return fmt.Errorf("drop capability %d: %w", c, err)
+		}
+	}
 }
 
 func limit(pid int, role Role) error {

@@ -83,3 +83,12 @@ type Playback interface {
 	Stats() Stats
 	io.Closer
 }
+
+// Switch is a switch of the codec, such as the one of its microphone input. It
+// is used by one goroutine at a time.
+type Switch interface {
+	// Set returns nil only when the driver has the switch as asked.
+	Set(on bool) error
+	// Close leaves the switch as it is.
+	io.Closer
+}

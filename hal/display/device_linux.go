@@ -23,7 +23,10 @@ var _ Screen = (*Device)(nil)
 // linux/fb.h
 const (
 	fbioGetVScreenInfo = 0x4600
+	fbioPutVScreenInfo = 0x4601
 	fbioGetFScreenInfo = 0x4602
+	fbActivateForce    = 128 // set the mode even if it is the same
+	wordActivate       = 21  // of fb_var_screeninfo
 	fbTrueColor        = 2
 	sizeVar            = 160 // struct fb_var_screeninfo: 40 words of 32 bits, on every architecture
 	sizeFix            = 80  // struct fb_fix_screeninfo, at most (64 bit)
@@ -60,7 +63,20 @@ func New(file *os.File) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := activate(file, &variable); err != nil {
+		return nil, err
+	}
 	return &Device{file: file, format: format, buf: make([]byte, format.Stride*format.Size.Y)}, nil
+}
+
+// activate has the driver set the mode that it reported. Where no console runs
+// on the framebuffer nobody else does, and the screen stays dark.
+func activate(file *os.File, variable *[sizeVar]byte) error {
+	binary.NativeEndian.PutUint32(variable[4*wordActivate:], fbActivateForce) // FB_ACTIVATE_NOW is 0
+	if err := ask(file, fbioPutVScreenInfo, unsafe.Pointer(variable)); err != nil {
+		return fmt.Errorf("set the screen's mode: %w", err)
+	}
+	return nil
 }
 
 func ask(file *os.File, request uintptr, answer unsafe.Pointer) error {

@@ -1,5 +1,5 @@
 // Package display shows pictures on a Linux framebuffer. It draws nothing
-// itself and sets no modes. Interface: linux/fb.h of Linux 6.1.
+// itself and chooses no modes. Interface: linux/fb.h of Linux 6.1.
 package display
 
 import (

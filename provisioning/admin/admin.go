@@ -6,6 +6,8 @@
 package admin
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +43,7 @@ type History interface {
 type Streams interface {
 	Connected() []device.ID
 	ConfigChanged(id device.ID) // "" for all
+	LineChanged(ctx context.Context, id device.ID) error
 	Refused(ctx context.Context, id device.ID, reason string)
 }
 
@@ -53,21 +56,25 @@ type Config struct {
 	Streams Streams
 	// Rollouts may be nil: then the service has none to operate.
 	Rollouts Rollouts
+	Clients  *x509.CertPool // who issues operators' certificates
 	Log      *slog.Logger
 }
 
-// Handler serves the API below /v1/. The listener has verified the client.
+// Handler serves the API below /v1/. The listener asks for a client
+// certificate; the Handler verifies it, so that a refusal says why and is
+// audited.
 type Handler struct {
-	cfg Config
-	mux *http.ServeMux
+	cfg       Config
+	mux       *http.ServeMux
+	strangers audit.Limiter
 }
 
 // New checks cfg.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Fleet == nil || cfg.Trust == nil || cfg.Maker == nil || cfg.History == nil || cfg.Streams == nil || cfg.Log == nil {
+	if cfg.Fleet == nil || cfg.Trust == nil || cfg.Maker == nil || cfg.History == nil || cfg.Streams == nil || cfg.Clients == nil || cfg.Log == nil {
 		return nil, errors.New("admin handler with an incomplete configuration")
 	}
-	h := &Handler{cfg, http.NewServeMux()}
+	h := &Handler{cfg: cfg, mux: http.NewServeMux()}
 	for pattern, f := range map[string]func(*request) (any, error){
 		"GET /v1/status":               h.status,
 		"GET /v1/manufacturers":        h.manufacturers,
@@ -117,10 +124,12 @@ func (h *Handler) handle(pattern string, f func(*request) (any, error)) {
 }
 
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, f func(*request) (any, error)) (any, error) {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return nil, problem.Forbidden("no verified client certificate")
+	operator, err := h.operator(r.TLS)
+	if err != nil { // before anything of the request is read
+		h.stranger(r, err)
+		return nil, problem.Forbidden(err.Error())
 	}
-	req := &request{r, "admin:" + r.TLS.PeerCertificates[0].Subject.CommonName, nil}
+	req := &request{r, "admin:" + operator, nil}
 	limit := int64(1 << 20)
 	if r.URL.Path == "/v1/manifests" {
 		limit = maxBody
@@ -138,6 +147,38 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, f func(*request
 		}
 	}
 	return answer, err
+}
+
+// operator names the client, whose key the handshake has proved.
+func (h *Handler) operator(state *tls.ConnectionState) (string, error) {
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return "", errors.New("no client certificate")
+	}
+	between := x509.NewCertPool()
+	for _, cert := range state.PeerCertificates[1:] {
+		between.AddCert(cert)
+	}
+	cert := state.PeerCertificates[0]
+	if _, err := cert.Verify(x509.VerifyOptions{Roots: h.cfg.Clients, Intermediates: between,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		return "", fmt.Errorf("client certificate of an operator: %w", err)
+	}
+	return cert.Subject.CommonName, nil
+}
+
+func (h *Handler) stranger(r *http.Request, err error) {
+	h.cfg.Log.Warn("admin client refused", "peer", r.RemoteAddr, "error", err)
+	ok, last := h.strangers.Admit(r.RemoteAddr, time.Now())
+	if !ok {
+		return
+	}
+	detail := err.Error()
+	if last {
+		detail += audit.LastNote
+	}
+	if err := h.cfg.History.Append(r.Context(), audit.Event{Time: time.Now(), Actor: r.RemoteAddr, Name: "admin.refused", Subject: r.URL.Path, Detail: detail}); err != nil {
+		h.cfg.Log.Error("audit", "error", err)
+	}
 }
 
 func (h *Handler) note(r *request, name, subject, detail string) error {
@@ -297,6 +338,10 @@ func (h *Handler) retire(r *request) (any, error) {
 		return nil, conflict(err)
 	}
 	h.cfg.Streams.Refused(r.Context(), d.ID, "retired")
+	// Its line may be given to another phone.
+	if err := h.cfg.Maker.Set(r.Context(), string(d.ID), lockcfg.Settings{"line.user": ""}); err != nil {
+		return nil, err
+	}
 	return struct{}{}, h.note(r, "device.retired", string(d.ID), "")
 }
 
@@ -353,6 +398,11 @@ func (h *Handler) setConfig(r *request) (any, error) {
 	if scope == lockcfg.Site {
 		h.cfg.Streams.ConfigChanged("")
 	} else {
+		if _, line := changes["line.user"]; line {
+			if err := h.cfg.Streams.LineChanged(r.Context(), device.ID(scope)); err != nil {
+				h.cfg.Log.Error("change line at the call server", "device", scope, "error", err) // the registrar repeats it
+			}
+		}
 		h.cfg.Streams.ConfigChanged(device.ID(scope))
 	}
 	return h.config(r)

@@ -52,12 +52,12 @@ func (v *Verdict) refuse(format string, args ...any) {
 // Appraise judges ev. It is a pure function and safe for concurrent use.
 func Appraise(ev *evidence.Evidence, want Expected, challenge Challenge) *Verdict {
 	v := &Verdict{Keys: make(map[string]*ecdsa.PublicKey)}
-	values, err := authenticate(ev, want.AK, challenge)
+	ak, values, err := authenticate(ev, want.AK, challenge)
 	if err != nil {
 		v.refuse("%v", err)
 		return v
 	}
-	if err := v.certified(ev, challenge); err != nil {
+	if err := v.certified(ev, ak, challenge); err != nil {
 		v.refuse("%v", err)
 		return v
 	}
@@ -84,24 +84,24 @@ func Appraise(ev *evidence.Evidence, want Expected, challenge Challenge) *Verdic
 }
 
 // authenticate proves that values are what the allow-listed TPM holds now, on
-// this connection.
-func authenticate(ev *evidence.Evidence, ak evidence.Digest, c Challenge) (map[int]evidence.Digest, error) {
+// this connection, and returns them with the key that signed.
+func authenticate(ev *evidence.Evidence, ak evidence.Digest, c Challenge) (*ecdsa.PublicKey, map[int]evidence.Digest, error) {
 	if err := ev.Validate(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(c.Nonce) != enroll.NonceSize || len(c.SPKI) == 0 || len(c.Exporter) != enroll.ExporterSize {
-		return nil, errors.New("challenge without nonce, key or connection")
+		return nil, nil, errors.New("challenge without nonce, key or connection")
 	}
 	if got := evidence.Digest(sha256.Sum256(ev.AK)); got != ak {
-		return nil, fmt.Errorf("attestation key %s is not the allow-listed %s", got, ak)
+		return nil, nil, fmt.Errorf("attestation key %s is not the allow-listed %s", got, ak)
 	}
 	key, err := attestationKey(ev.AK)
 	if err != nil {
-		return nil, fmt.Errorf("attestation key: %w", err)
+		return nil, nil, fmt.Errorf("attestation key: %w", err)
 	}
 	quote, err := verifyAttest(ev.Quote, ev.QuoteSignature, key, enroll.Binding(c.Nonce, c.SPKI, c.Exporter))
 	if err != nil {
-		return nil, fmt.Errorf("quote: %w", err)
+		return nil, nil, fmt.Errorf("quote: %w", err)
 	}
 	values := make(map[int]evidence.Digest, len(evidence.PCRs))
 	h := sha256.New()
@@ -110,18 +110,14 @@ func authenticate(ev *evidence.Evidence, ak evidence.Digest, c Challenge) (map[i
 		values[i] = evidence.Digest(ev.PCRValues[i])
 	}
 	if err := checkQuote(quote, h.Sum(nil)); err != nil {
-		return nil, fmt.Errorf("quote: %w", err)
+		return nil, nil, fmt.Errorf("quote: %w", err)
 	}
-	return values, nil
+	return key, values, nil
 }
 
 // certified checks that every key shown lives in the same TPM and that each
 // required use is there.
-func (v *Verdict) certified(ev *evidence.Evidence, c Challenge) error {
-	ak, err := attestationKey(ev.AK)
-	if err != nil {
-		return err
-	}
+func (v *Verdict) certified(ev *evidence.Evidence, ak *ecdsa.PublicKey, c Challenge) error {
 	binding := enroll.Binding(c.Nonce, c.SPKI, c.Exporter)
 	for _, k := range ev.Keys {
 		if _, twice := v.Keys[k.Use]; twice {

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/big"
@@ -154,6 +155,13 @@ func checkQuote(attest *tpm2.TPMSAttest, digest []byte) error {
 	return nil
 }
 
+// objectName is the name of a public area in canonical form whose name
+// algorithm is SHA-256: the algorithm and the digest (part 1, section 14).
+func objectName(public []byte) []byte {
+	digest := sha256.Sum256(public)
+	return append(binary.BigEndian.AppendUint16(nil, uint16(tpm2.TPMAlgSHA256)), digest[:]...)
+}
+
 // verifyCertified checks TPM2_Certify: the key lives in the TPM of ak, was
 // made there and cannot leave it.
 func verifyCertified(k evidence.CertifiedKey, ak *ecdsa.PublicKey, binding []byte) (*ecdsa.PublicKey, error) {
@@ -172,11 +180,7 @@ func verifyCertified(k evidence.CertifiedKey, ak *ecdsa.PublicKey, binding []byt
 	if err != nil {
 		return nil, err
 	}
-	name, err := tpm2.ObjectName(public)
-	if err != nil {
-		return nil, err
-	}
-	if !sameBytes(info.Name.Buffer, name.Buffer) {
+	if !sameBytes(info.Name.Buffer, objectName(k.Public)) {
 		return nil, errors.New("certification is for another key")
 	}
 	a := public.ObjectAttributes

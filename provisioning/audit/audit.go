@@ -10,11 +10,17 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
-// MaxDetail bounds the detail of one event, in bytes; longer text is cut.
-const MaxDetail = 2048
+// Bounds of one event's texts, in bytes; longer text is cut.
+const (
+	MaxDetail = 2048
+	maxName   = 256 // actor, name and subject
+)
 
 // Event is one thing that happened.
 type Event struct {
@@ -41,13 +47,35 @@ func Chain(prev, e Event) (Event, error) {
 	if prev.Seq == 0 {
 		e.Prev = hex.EncodeToString(make([]byte, sha256.Size))
 	}
-	if len(e.Detail) > MaxDetail {
-		e.Detail = e.Detail[:MaxDetail]
-	}
+	e.Actor, e.Name, e.Subject = Line(e.Actor, maxName), Line(e.Name, maxName), Line(e.Subject, maxName)
+	e.Detail = Line(e.Detail, MaxDetail)
 	e.Time = e.Time.UTC().Truncate(time.Microsecond)
 	hash, err := e.digest()
 	e.Hash = hash
 	return e, err
+}
+
+// Line makes one printable line of valid UTF-8 of what a stranger may have
+// written. What JSON would change on its way to the store and back, such as a
+// byte that is not UTF-8, would break the chain. It changes its own results
+// no further.
+func Line(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case r == utf8.RuneError || !unicode.IsPrint(r):
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit]
 }
 
 func (e Event) digest() (string, error) {

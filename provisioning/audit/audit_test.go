@@ -1,9 +1,12 @@
 package audit
 
 import (
+	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 func TestChain(t *testing.T) {
@@ -32,6 +35,34 @@ func TestChain(t *testing.T) {
 	}
 	if err := verify(list); err != nil {
 		t.Errorf("good list: %v", err)
+	}
+}
+
+// TestHostileText: what a stranger can make us write neither breaks the chain
+// on its way through JSON nor leaves its line.
+func TestHostileText(t *testing.T) {
+	for _, text := range []string{"/\xff", strings.Repeat("\xff", 1000), strings.Repeat("é", 3000), "x" + strings.Repeat("é", 3000),
+		"a\nb\r\x1b[2J\u009b2J\u202e", "\ufffd", strings.Repeat("z", 1<<20)} {
+		e, err := Chain(Event{}, Event{Actor: text, Name: text, Subject: text, Detail: text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, got := range map[string]string{"actor": e.Actor, "name": e.Name, "subject": e.Subject, "detail": e.Detail} {
+			if len(got) > MaxDetail || strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Errorf("%s of %.20q is %d bytes: %.40q", name, text, len(got), got)
+			}
+		}
+		raw, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back Event
+		if err := json.Unmarshal(raw, &back); err != nil {
+			t.Fatal(err)
+		}
+		if err := verify([]Event{back}); err != nil {
+			t.Errorf("%.20q: %v", text, err)
+		}
 	}
 }
 

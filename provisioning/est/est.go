@@ -98,7 +98,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, fleet.ErrUnknown) || errors.Is(err, fleet.ErrRetired) {
 		err = problem.New(http.StatusForbidden, "not-listed", "The device is not admitted", err.Error())
 	}
-	if note := h.cfg.Gate.Note(r.Context(), r.RemoteAddr, "request.refused", r.URL.Path, err.Error()); note != nil {
+	if note := h.cfg.Gate.NoteStranger(r.Context(), r.RemoteAddr, "request.refused", r.URL.Path, err.Error()); note != nil {
 		h.cfg.Log.Error("audit", "error", note)
 	}
 	problem.Write(w, err)
@@ -160,7 +160,8 @@ func (h *Handler) csrattrs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := h.peer(r, label(r)); err != nil {
+	// A nonce proves nothing by itself: the chain is verified with its use.
+	if _, _, err := h.claimant(r, label(r)); err != nil {
 		return err
 	}
 	nonce, err := s.issue()
@@ -179,27 +180,37 @@ func label(r *http.Request) enroll.Label { return enroll.Label(r.PathValue("labe
 // peer authenticates the client of a label: the IDevID or a management LDevID
 // for "management", a management LDevID for "sip".
 func (h *Handler) peer(r *http.Request, label enroll.Label) (d *fleet.Device, ldevid bool, err error) {
+	d, ldevid, err = h.claimant(r, label)
+	if err != nil || ldevid {
+		return d, ldevid, err
+	}
+	if err := h.cfg.Trust.VerifyIDevID(r.Context(), d.Manufacturer, r.TLS.PeerCertificates); err != nil {
+		return nil, false, problem.Forbidden(err.Error())
+	}
+	return d, false, nil
+}
+
+// claimant is peer short of verifying the chain of an IDevID: the certificate
+// is the very one of the shipping manifest, and the client holds its key.
+func (h *Handler) claimant(r *http.Request, label enroll.Label) (d *fleet.Device, ldevid bool, err error) {
 	if label != enroll.Management && label != enroll.SIP {
 		return nil, false, problem.NotFound(fmt.Sprintf("label %q: want %s or %s", label, enroll.Management, enroll.SIP))
 	}
 	if len(r.TLS.PeerCertificates) == 0 {
 		return nil, false, problem.Forbidden("no client certificate")
 	}
-	chain := r.TLS.PeerCertificates
-	_, err = chain[0].Verify(x509.VerifyOptions{Roots: h.cfg.Management, CurrentTime: h.cfg.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	leaf := r.TLS.PeerCertificates[0]
+	_, err = leaf.Verify(x509.VerifyOptions{Roots: h.cfg.Management, CurrentTime: h.cfg.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	if err == nil {
-		d, err = h.cfg.Gate.Fleet().ByCertificate(r.Context(), chain[0])
+		d, err = h.cfg.Gate.Fleet().ByCertificate(r.Context(), leaf)
 		return d, true, err
 	}
 	if label == enroll.SIP {
 		return nil, false, problem.Forbidden("the sip label wants a management certificate: " + err.Error())
 	}
-	d, fault := h.cfg.Gate.Fleet().Identify(r.Context(), chain[0])
+	d, fault := h.cfg.Gate.Fleet().Identify(r.Context(), leaf)
 	if fault != nil {
-		return nil, false, fmt.Errorf("client certificate %q (as a management certificate: %v): %w", chain[0].Subject.CommonName, err, fault)
-	}
-	if err := h.cfg.Trust.VerifyIDevID(r.Context(), d.Manufacturer, chain); err != nil {
-		return nil, false, problem.Forbidden(err.Error())
+		return nil, false, fmt.Errorf("client certificate %q (as a management certificate: %v): %w", leaf.Subject.CommonName, err, fault)
 	}
 	return d, false, nil
 }

@@ -30,7 +30,10 @@ type Config struct {
 }
 
 // Gatekeeper is safe for concurrent use.
-type Gatekeeper struct{ cfg Config }
+type Gatekeeper struct {
+	cfg       Config
+	strangers audit.Limiter
+}
 
 // RefusedError says why evidence was refused.
 type RefusedError struct{ Causes []string }
@@ -43,7 +46,7 @@ func New(cfg Config) (*Gatekeeper, error) {
 	if cfg.Fleet == nil || cfg.Trust == nil || cfg.Audit == nil {
 		return nil, errors.New("gatekeeper without fleet, trust or audit list")
 	}
-	return &Gatekeeper{cfg}, nil
+	return &Gatekeeper{cfg: cfg}, nil
 }
 
 // Admit appraises ev of d for the purpose named in the audit list. The error
@@ -60,9 +63,15 @@ func (g *Gatekeeper) Admit(ctx context.Context, d *fleet.Device, ev *evidence.Ev
 	return nil, g.Refuse(ctx, d.ID, purpose, v.Causes)
 }
 
+// maxCauses bounds what one refusal may store.
+const maxCauses = 32
+
 // Refuse records a refusal and returns it as a *RefusedError.
 func (g *Gatekeeper) Refuse(ctx context.Context, id device.ID, purpose string, causes []string) error {
-	refused := &RefusedError{causes}
+	refused := &RefusedError{}
+	for _, c := range causes[:min(len(causes), maxCauses)] { // some quote what the phone wrote
+		refused.Causes = append(refused.Causes, audit.Line(c, 512))
+	}
 	if err := g.cfg.Fleet.Refuse(ctx, id, refused.Error()); err != nil {
 		return err
 	}
@@ -82,6 +91,19 @@ func (g *Gatekeeper) Note(ctx context.Context, actor, name, subject, detail stri
 		return fmt.Errorf("audit %s: %w", name, err)
 	}
 	return nil
+}
+
+// NoteStranger appends what a peer without proof caused; peer is its
+// "host:port". Of many such events within a minute the later ones are dropped.
+func (g *Gatekeeper) NoteStranger(ctx context.Context, peer, name, subject, detail string) error {
+	ok, last := g.strangers.Admit(peer, time.Now())
+	if !ok {
+		return nil
+	}
+	if last {
+		detail = detail[:min(len(detail), 1024)] + audit.LastNote
+	}
+	return g.Note(ctx, peer, name, subject, detail)
 }
 
 // Fleet returns the fleet it writes to.

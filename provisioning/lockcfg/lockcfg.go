@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"ringfence/provisioning/wire/device"
@@ -40,6 +41,7 @@ type Issued struct {
 // transaction.
 type Store interface {
 	Settings(ctx context.Context, scope string) (Settings, error) // empty when none
+	AllSettings(ctx context.Context) (map[string]Settings, error) // by scope
 	UpdateSettings(ctx context.Context, scope string, edit func(Settings) error) error
 	UpdateIssued(ctx context.Context, id device.ID, edit func(*Issued) error) error
 }
@@ -53,20 +55,32 @@ type Config struct {
 	Defaults    Settings          // below the site's settings
 }
 
+// ErrTaken reports a line that another phone has: two phones must not answer
+// for one number.
+var ErrTaken = errors.New("another phone has this line")
+
 // Maker makes configurations. Safe for concurrent use.
-type Maker struct{ cfg Config }
+type Maker struct {
+	cfg     Config
+	changes sync.Mutex // held from the look at all lines to the change of one
+}
 
 // New checks cfg.
 func New(cfg Config) (*Maker, error) {
 	if cfg.Store == nil || cfg.Signer == nil || cfg.Certificate == nil || len(cfg.CAs) == 0 {
 		return nil, errors.New("configuration maker without store, signer, certificate or call server anchors")
 	}
-	return &Maker{cfg}, nil
+	return &Maker{cfg: cfg}, nil
 }
 
 // Set changes settings of a scope; an empty value removes a setting. All are
 // checked before any is changed.
 func (m *Maker) Set(ctx context.Context, scope string, changes Settings) error {
+	m.changes.Lock()
+	defer m.changes.Unlock()
+	if err := m.lineIsFree(ctx, scope, changes[lineUser]); err != nil {
+		return err
+	}
 	return m.cfg.Store.UpdateSettings(ctx, scope, func(s Settings) error {
 		for key, value := range changes {
 			if err := check(scope, key, value); err != nil {
@@ -80,6 +94,22 @@ func (m *Maker) Set(ctx context.Context, scope string, changes Settings) error {
 		}
 		return nil
 	})
+}
+
+func (m *Maker) lineIsFree(ctx context.Context, scope, user string) error {
+	if user == "" {
+		return nil
+	}
+	all, err := m.cfg.Store.AllSettings(ctx)
+	if err != nil {
+		return err
+	}
+	for other, s := range all {
+		if other != scope && s[lineUser] == user {
+			return fmt.Errorf("%s %q of %s: %s has it: %w", lineUser, user, scope, other, ErrTaken)
+		}
+	}
+	return nil
 }
 
 // Settings returns the settings of one scope alone.

@@ -28,6 +28,8 @@ func (m *memory) Settings(_ context.Context, scope string) (Settings, error) {
 	return maps.Clone(m.settings[scope]), nil
 }
 
+func (m *memory) AllSettings(context.Context) (map[string]Settings, error) { return m.settings, nil }
+
 func (m *memory) UpdateSettings(_ context.Context, scope string, edit func(Settings) error) error {
 	s := Settings{}
 	maps.Copy(s, m.settings[scope])
@@ -102,8 +104,27 @@ func TestIssue(t *testing.T) {
 	}
 }
 
+// TestOneLineOnePhone: the second phone with a line is refused and keeps what
+// it had; the same phone may say it again, and a freed line may be given anew.
+func TestOneLineOnePhone(t *testing.T) {
+	m := &Maker{cfg: Config{Store: &memory{map[string]Settings{}, nil}}}
+	for _, c := range []struct {
+		scope, user string
+		taken       bool
+	}{{"RF-0001", "100", false}, {"RF-0001", "100", false}, {"RF-0002", "100", true}, {"RF-0002", "101", false},
+		{"RF-0001", "101", true}, {"RF-0001", "", false}, {"RF-0002", "100", false}} {
+		err := m.Set(t.Context(), c.scope, Settings{lineUser: c.user})
+		if errors.Is(err, ErrTaken) != c.taken || !c.taken && err != nil {
+			t.Errorf("Set(%s, line.user=%q) = %v, taken %t", c.scope, c.user, err, c.taken)
+		}
+	}
+	if s, err := m.Settings(t.Context(), "RF-0001"); err != nil || s[lineUser] != "" {
+		t.Errorf("RF-0001 has %v, %v after a refusal", s, err)
+	}
+}
+
 func TestSetRefusals(t *testing.T) {
-	m := &Maker{Config{Store: &memory{map[string]Settings{}, nil}}}
+	m := &Maker{cfg: Config{Store: &memory{map[string]Settings{}, nil}}}
 	for _, c := range []struct{ scope, key, value, want string }{
 		{Site, "line.user", "1", "belongs to one phone"},
 		{"RF-0001", "line.user", "A B", "line"},

@@ -12,6 +12,9 @@ import (
 	"ringfence/provisioning/wire/lock"
 )
 
+// lineUser is the setting that names a phone's line; no two phones share one.
+const lineUser = "line.user"
+
 // Settings maps the name of a setting, such as "line.user", to its text.
 type Settings map[string]string
 
@@ -39,7 +42,7 @@ func table() map[string]setting {
 		"call_server.address":       {apply: func(c *lock.Config, s string) error { c.CallServer.Address = s; return nil }},
 		"call_server.server_name":   {apply: func(c *lock.Config, s string) error { c.CallServer.ServerName = s; return nil }},
 		"call_server.domain":        {apply: func(c *lock.Config, s string) error { c.CallServer.Domain = s; return nil }},
-		"line.user":                 {true, func(c *lock.Config, s string) error { c.Lines[0].User = s; return nil }},
+		lineUser:                    {true, func(c *lock.Config, s string) error { c.Lines[0].User = s; return nil }},
 		"line.display":              {true, func(c *lock.Config, s string) error { c.Lines[0].Display = s; return nil }},
 		"media.codecs":              {apply: func(c *lock.Config, s string) error { c.Media.Codecs = split[lock.Codec](s); return nil }},
 		"media.suites":              {apply: func(c *lock.Config, s string) error { c.Media.Suites = split[lock.Suite](s); return nil }},

@@ -11,7 +11,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -89,9 +92,10 @@ func (s *Server) Serve(ctx context.Context, conn *tls.Conn) {
 	st, err := s.accept(ctx, conn)
 	if err != nil {
 		s.cfg.Log.Warn("stream refused", "peer", conn.RemoteAddr(), "error", err)
-		if note := s.cfg.Gate.Note(ctx, conn.RemoteAddr().String(), "stream.refused", "", err.Error()); note != nil {
+		if note := s.cfg.Gate.NoteStranger(ctx, conn.RemoteAddr().String(), "stream.refused", "", err.Error()); note != nil {
 			s.cfg.Log.Error("audit", "error", note)
 		}
+		turnAway(conn, err)
 		return
 	}
 	ctx, st.cancel = context.WithCancel(ctx)
@@ -100,6 +104,27 @@ func (s *Server) Serve(ctx context.Context, conn *tls.Conn) {
 	defer s.remove(st)
 	err = st.run(ctx)
 	s.cfg.Log.Info("stream ended", "device", st.device.ID, "reason", err)
+	if !fault(err) {
+		return
+	}
+	if note := s.cfg.Gate.Note(context.WithoutCancel(ctx), "device:"+string(st.device.ID), "stream.fault", string(st.device.ID), err.Error()); note != nil {
+		s.cfg.Log.Error("audit", "error", note)
+	}
+}
+
+// errRefused ends a stream whose refusal the gatekeeper has recorded.
+var errRefused = errors.New("refused")
+
+// fault reports that a stream ended by what the phone sent: not by its silence,
+// its going, the end of the service, or a refusal that is recorded already.
+func fault(err error) bool {
+	var lost *net.OpError
+	for _, known := range []error{nil, errRefused, io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, os.ErrDeadlineExceeded, context.Canceled} {
+		if errors.Is(err, known) {
+			return false
+		}
+	}
+	return !errors.As(err, new(*gatekeeper.RefusedError)) && !errors.As(err, &lost)
 }
 
 // add makes st the only stream of its device.
@@ -199,20 +224,47 @@ func (s *Server) revoke(ctx context.Context, id device.ID) {
 	}
 }
 
-// allow puts a proved phone on the call server.
-func (s *Server) allow(ctx context.Context, id device.ID, now time.Time) error {
+// LineChanged makes the call server's row of a phone that is on it equal to
+// the phone's settings, connected or not: the former line is gone when it
+// returns nil.
+func (s *Server) LineChanged(ctx context.Context, id device.ID) error {
+	s.mu.Lock()
+	proof, on := s.allowed[id]
+	s.mu.Unlock()
+	if !on {
+		return nil
+	}
+	return s.allow(ctx, id, proof)
+}
+
+// allow puts a proved phone on the call server; one without a line is taken
+// off.
+func (s *Server) allow(ctx context.Context, id device.ID, proof time.Time) error {
 	settings, err := s.cfg.Maker.Effective(ctx, id)
 	if err != nil {
 		return err
 	}
-	user := settings["line.user"]
-	if user == "" {
-		return nil // no line yet: nothing to register
-	}
 	s.mu.Lock()
-	s.allowed[id] = now
+	s.allowed[id] = proof
 	s.mu.Unlock()
-	return s.cfg.Registrar.Allow(ctx, id, user)
+	if user := settings["line.user"]; user == "" {
+		err = s.cfg.Registrar.Revoke(ctx, id)
+	} else {
+		err = s.cfg.Registrar.Allow(ctx, id, user)
+	}
+	if err != nil {
+		return err
+	}
+	// It may have been refused or retired since its proof: the refusal wins,
+	// whichever of the two told the call server last.
+	d, err := s.cfg.Gate.Fleet().Device(ctx, id)
+	if err != nil {
+		return err
+	}
+	if d.State == fleet.Refused || d.State == fleet.Retired {
+		s.revoke(ctx, id)
+	}
+	return nil
 }
 
 // Run takes phones whose proof has lapsed from the call server, until ctx

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ringfence/provisioning/appraise"
+	"ringfence/provisioning/audit"
 	"ringfence/provisioning/fleet"
 	"ringfence/provisioning/lockcfg"
 	"ringfence/provisioning/wire"
@@ -41,6 +42,7 @@ type stream struct {
 	proved  bool
 	ready   atomic.Bool // proved, for others to read
 	release string      // last proved
+	hurry   bool        // a fresh proof is wanted before the interval is over
 	sent    uint64      // newest version sent on this stream
 	config  chan struct{}
 	update  chan *wire.Update
@@ -84,6 +86,17 @@ func (s *Server) accept(ctx context.Context, conn *tls.Conn) (*stream, error) {
 	return st, nil
 }
 
+// turnAway says why there is no stream. It waits for nobody: who does not read
+// does not learn it.
+func turnAway(conn *tls.Conn, err error) {
+	text := err.Error()
+	frame, err := wire.AppendFrame(nil, &wire.Message{Bye: &wire.Bye{Reason: text[:min(len(text), 1024)]}})
+	if err != nil || conn.SetWriteDeadline(time.Now().Add(time.Second)) != nil {
+		return
+	}
+	_, _ = conn.Write(frame) // the connection ends either way
+}
+
 // poke asks the run loop to look at the configuration; it never blocks.
 func (st *stream) poke() {
 	select {
@@ -120,13 +133,17 @@ func (st *stream) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), st.bye("the service ends this stream"))
 		case reason := <-st.refused:
-			return errors.Join(errors.New(reason), st.bye(reason))
+			return errors.Join(fmt.Errorf("%w: %s", errRefused, reason), st.bye(reason))
 		case err = <-failed:
 		case m := <-in:
 			if m.Evidence != nil {
 				overdue.Stop()
 			}
-			err = st.receive(ctx, m)
+			if err = st.receive(ctx, m); err == nil && st.hurry && st.nonce == nil {
+				st.hurry = false
+				overdue.Reset(st.server.cfg.ProofTimeout)
+				err = st.challenge()
+			}
 		case <-reattest.C:
 			if st.nonce == nil {
 				overdue.Reset(st.server.cfg.ProofTimeout)
@@ -261,6 +278,11 @@ func (st *stream) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if d.State == fleet.Trusted { // before the configuration: a line that was taken away goes even if nothing can be sent
+		if err := s.allow(ctx, id, d.LastProof); err != nil {
+			s.cfg.Log.Error("allow registration", "device", id, "error", err)
+		}
+	}
 	issued, err := s.cfg.Maker.Issue(ctx, id, d.SealKey, max(st.hello.ConfigVersion, d.ConfigSeen), now)
 	if errors.Is(err, lockcfg.ErrIncomplete) {
 		s.cfg.Log.Warn("no configuration to send", "device", id, "error", err)
@@ -268,11 +290,6 @@ func (st *stream) configure(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
-	}
-	if d.State == fleet.Trusted {
-		if err := s.allow(ctx, id, d.LastProof); err != nil {
-			s.cfg.Log.Error("allow registration", "device", id, "error", err)
-		}
 	}
 	if issued.Version <= max(st.sent, st.hello.ConfigVersion) {
 		return nil
@@ -286,7 +303,7 @@ func (st *stream) result(ctx context.Context, r *wire.Result, now time.Time) err
 	cause := ""
 	name, detail := "config.applied", fmt.Sprintf("version %d", r.Version)
 	if !r.OK {
-		cause = r.Cause + ": " + r.Error
+		cause = audit.Line(r.Cause+": "+r.Error, 512)
 		name, detail = "config.refused", detail+": "+cause
 	}
 	if r.OK && r.Version > st.sent && r.Version > st.hello.ConfigVersion {
@@ -310,6 +327,9 @@ func (st *stream) report(ctx context.Context, r *report.Report, now time.Time) e
 		if err := st.server.cfg.Gate.Note(ctx, "device:"+string(id), "phone."+e.Name, string(id), detail); err != nil {
 			return err
 		}
+		// The phone measured what it found before it said so: ask for the
+		// proof now, not at the next interval.
+		st.hurry = st.hurry || e.Name == report.RadioFound
 	}
 	for _, call := range r.Calls {
 		if err := st.put(ctx, id, "call", now, call); err != nil {

@@ -25,6 +25,7 @@ type Config struct {
 	StreamProtocol string                                // ALPN of Streams
 	Streams        func(context.Context, *tls.Conn)      // owns and closes the connection
 	MaxConns       int                                   // 1 or more
+	MaxPerAddress  int                                   // connections of one network address that are no stream; 0 means 128
 	Log            *slog.Logger
 }
 
@@ -50,6 +51,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Streams != nil {
 		protocols = append(protocols, cfg.StreamProtocol)
 	}
+	if cfg.MaxPerAddress <= 0 {
+		cfg.MaxPerAddress = 128
+	}
 	return &Server{cfg, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cfg.Certificate},
 		ClientAuth: tls.RequestClientCert, NextProtos: protocols, SessionTicketsDisabled: true}}, nil
 }
@@ -74,9 +78,17 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		}
 	})
 	slots := make(chan struct{}, s.cfg.MaxConns)
+	peers := &addresses{limit: s.cfg.MaxPerAddress, open: make(map[string]int)}
 	err := s.accept(ctx, listener, slots, func(conn net.Conn) {
+		leave, ok := peers.enter(conn.RemoteAddr())
+		if !ok {
+			<-slots
+			s.cfg.Log.Warn("connection refused: too many of this address", "peer", conn.RemoteAddr(), "limit", s.cfg.MaxPerAddress)
+			_ = conn.Close() // a refusal needs no more
+			return
+		}
 		running.Go(func() {
-			s.dispatch(ctx, conn, handed, func() { <-slots })
+			s.dispatch(ctx, conn, handed, func() { <-slots }, leave)
 		})
 	})
 	running.Wait()
@@ -110,9 +122,11 @@ func (s *Server) accept(ctx context.Context, listener net.Listener, slots chan s
 }
 
 // dispatch does the handshake and hands the connection on. free gives its slot
-// back once.
-func (s *Server) dispatch(ctx context.Context, raw net.Conn, handed *handover, free func()) {
-	conn := tls.Server(&counted{Conn: raw, free: sync.OnceFunc(free)}, s.tls)
+// back once; leave takes it from the count of its address, as soon as it is a
+// stream: the phones of a whole site may share an address, and a stream
+// without a good certificate ends by itself.
+func (s *Server) dispatch(ctx context.Context, raw net.Conn, handed *handover, free, leave func()) {
+	conn := tls.Server(&counted{Conn: raw, free: sync.OnceFunc(func() { free(); leave() })}, s.tls)
 	shake, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	err := conn.HandshakeContext(shake)
 	cancel()
@@ -122,6 +136,7 @@ func (s *Server) dispatch(ctx context.Context, raw net.Conn, handed *handover, f
 		return
 	}
 	if p := conn.ConnectionState().NegotiatedProtocol; s.cfg.Streams != nil && p == s.cfg.StreamProtocol {
+		leave()
 		s.cfg.Streams(ctx, conn)
 		return
 	}
@@ -130,6 +145,34 @@ func (s *Server) dispatch(ctx context.Context, raw net.Conn, handed *handover, f
 	case <-handed.done:
 		_ = conn.Close() // the server stops
 	}
+}
+
+// addresses counts connections by network address without port.
+type addresses struct {
+	limit int
+	mu    sync.Mutex
+	open  map[string]int // no entry is zero
+}
+
+// enter counts a connection; leave may be called often.
+func (a *addresses) enter(peer net.Addr) (leave func(), ok bool) {
+	host, _, err := net.SplitHostPort(peer.String())
+	if err != nil {
+		host = peer.String()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open[host] >= a.limit {
+		return nil, false
+	}
+	a.open[host]++
+	return sync.OnceFunc(func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.open[host]--; a.open[host] == 0 {
+			delete(a.open, host)
+		}
+	}), true
 }
 
 // counted gives its slot back when it is closed.

@@ -18,6 +18,11 @@ import (
 
 func start(t *testing.T, limit int) (string, *tls.Config) {
 	t.Helper()
+	return startWith(t, limit, 0)
+}
+
+func startWith(t *testing.T, limit, perAddress int) (string, *tls.Config) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +35,7 @@ func start(t *testing.T, limit int) (string, *tls.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Certificate: tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}, MaxConns: limit,
+	s, err := New(Config{Certificate: tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}, MaxConns: limit, MaxPerAddress: perAddress,
 		HTTP:        http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "web") }),
 		ConnContext: func(ctx context.Context) context.Context { return ctx }, StreamProtocol: "s/1",
 		Streams: func(_ context.Context, c *tls.Conn) { _, _ = io.WriteString(c, "stream"); c.Close() },
@@ -106,4 +111,40 @@ func TestLimit(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Error("the slots are not given back")
+}
+
+// TestLimitPerAddress: one address cannot take the slots of the others, and a
+// stream does not count.
+func TestLimitPerAddress(t *testing.T) {
+	addr, cfg := startWith(t, 8, 2)
+	var idle []net.Conn
+	for range 2 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		idle = append(idle, c)
+	}
+	if _, err := tls.Dial("tcp", addr, cfg); err == nil {
+		t.Error("a third connection of one address is served")
+	}
+	other := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	c, err := tls.DialWithDialer(&other, "tcp", addr, cfg)
+	if err != nil {
+		t.Fatalf("another address: %v", err)
+	}
+	c.Close()
+	idle[0].Close()
+	streams := cfg.Clone()
+	streams.NextProtos = []string{"s/1"}
+	for n := 0; n < 5; { // each gives its place back when it becomes a stream
+		c, err := tls.Dial("tcp", addr, streams)
+		if err == nil {
+			defer c.Close()
+			n++
+		} else if time.Sleep(20 * time.Millisecond); t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
 }

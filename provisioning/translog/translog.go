@@ -55,7 +55,6 @@ type Log struct {
 	dir      string
 	lock     *os.File
 	stop     context.CancelFunc
-	shutdown func(context.Context) error
 	appender *tessera.Appender
 	reader   tessera.LogReader
 	calls    *calls
@@ -78,7 +77,7 @@ func Open(ctx context.Context, c Config) (*Log, error) {
 	l.stop = stop
 	driver, err := posix.New(run, posix.Config{Path: c.Dir, HTTPClient: &http.Client{Transport: l.calls, Timeout: witnessTimeout}})
 	if err == nil {
-		l.appender, l.shutdown, l.reader, err = tessera.NewAppender(run, driver, opts)
+		l.appender, _, l.reader, err = tessera.NewAppender(run, driver, opts)
 	}
 	if err == nil {
 		err = l.readIndex(ctx)
@@ -175,8 +174,9 @@ func lockDir(dir string) (*os.File, error) {
 // caller must not change it.
 func (l *Log) Trust() *release.Trust { return l.trust }
 
-// Close ends the log's work. An entry that has not been witnessed stays in the
-// tree and is published by the next Append.
+// Close ends the log's work without waiting for witnesses: an entry that has
+// not been witnessed stays in the tree and is published by the next Append. The
+// storage library's own goroutines end soon after; it has no way to await them.
 func (l *Log) Close() error {
 	l.stop()
 	return l.lock.Close()

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
@@ -52,14 +53,22 @@ type Store interface {
 }
 
 // Trust verifies against what its store holds. Safe for concurrent use.
-type Trust struct{ store Store }
+type Trust struct {
+	store Store
+
+	mu       sync.Mutex
+	verified map[[sha256.Size]byte]*release.Reference // by digest of key and envelope
+}
+
+// maxVerified bounds what is remembered of verified references.
+const maxVerified = 64
 
 // New refuses a missing store.
 func New(store Store) (*Trust, error) {
 	if store == nil {
 		return nil, errors.New("trust without a store")
 	}
-	return &Trust{store}, nil
+	return &Trust{store: store, verified: make(map[[sha256.Size]byte]*release.Reference)}, nil
 }
 
 // Add checks and stores m.
@@ -104,8 +113,10 @@ func (t *Trust) ImportReference(ctx context.Context, envelope []byte) (*release.
 	return nil, fmt.Errorf("reference values: %w", reason)
 }
 
-// References returns the verified values of model; the signatures are checked
-// each time, so that a changed database cannot let a phone in.
+// References returns the verified values of model, which the caller must not
+// change. A signature is checked again whenever the stored bytes or the key
+// are not the ones it was checked for, so that a changed database cannot let a
+// phone in.
 func (t *Trust) References(ctx context.Context, manufacturer string, model device.Model) ([]*release.Reference, error) {
 	m, err := t.find(ctx, manufacturer)
 	if err != nil {
@@ -120,7 +131,7 @@ func (t *Trust) References(ctx context.Context, manufacturer string, model devic
 		if s.Manufacturer != manufacturer {
 			continue
 		}
-		ref, err := m.verifyReference(s.Envelope)
+		ref, err := t.verify(m, s.Envelope)
 		if err != nil {
 			return nil, fmt.Errorf("stored release %s of %s: %w", s.Release, model, err)
 		}
@@ -129,6 +140,29 @@ func (t *Trust) References(ctx context.Context, manufacturer string, model devic
 		}
 	}
 	return refs, nil
+}
+
+// verify is m.verifyReference, remembered by digest.
+func (t *Trust) verify(m *Manufacturer, envelope []byte) (*release.Reference, error) {
+	key := sha256.Sum256(m.ReleaseKey)
+	digest := sha256.Sum256(append(key[:], envelope...))
+	t.mu.Lock()
+	ref := t.verified[digest]
+	t.mu.Unlock()
+	if ref != nil {
+		return ref, nil
+	}
+	ref, err := m.verifyReference(envelope)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.verified) >= maxVerified {
+		clear(t.verified)
+	}
+	t.verified[digest] = ref
+	return ref, nil
 }
 
 // Stored lists what was imported, without its content.

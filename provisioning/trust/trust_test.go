@@ -97,6 +97,16 @@ func TestReferences(t *testing.T) {
 	if refs, err := tr.References(ctx, "Maker", "virt64"); len(refs) != 1 || err != nil {
 		t.Errorf("References = %d, %v", len(refs), err)
 	}
+	known := store.makers[0]
+	other, err := x509.MarshalPKIXPublicKey(newKey(t).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.makers[0] = &Manufacturer{known.Name, other, known.Anchors}
+	if _, err := tr.References(ctx, "Maker", "virt64"); err == nil {
+		t.Error("references that were verified with one release key pass with another")
+	}
+	store.makers[0] = known
 	store.refs[0].Envelope = foreign // somebody changed the database
 	if _, err := tr.References(ctx, "Maker", "virt64"); err == nil {
 		t.Error("changed reference values were used")

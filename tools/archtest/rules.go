@@ -20,7 +20,7 @@ type importRule struct {
 // phoneModules is every module that a package of the phone may import directly.
 func phoneModules() []string {
 	return []string{
-		"github.com/beevik/ntp", "github.com/elastic/go-seccomp-bpf", "github.com/emiago/sipgo", "github.com/google/go-eventlog",
+		"github.com/beevik/ntp", "github.com/elastic/go-seccomp-bpf", "github.com/emiago/sipgo",
 		"github.com/google/go-tpm", "github.com/google/nftables", "github.com/insomniacslk/dhcp",
 		"github.com/landlock-lsm/go-landlock", "github.com/mdlayher/genetlink", "github.com/mdlayher/netlink", "github.com/mdlayher/packet", "github.com/pion/dtls/v3",
 		"github.com/pion/rtcp", "github.com/pion/rtp", "github.com/pion/sdp/v3", "github.com/pion/srtp/v3",
@@ -34,7 +34,7 @@ func importRules() []importRule {
 	wire := "provisioning/wire/**"
 	return []importRule{
 		{from: "provisioning/wire/**", ours: []string{wire}, modules: []string{
-			"github.com/google/go-tpm/tpm2", "github.com/google/go-eventlog",
+			"github.com/google/go-tpm/tpm2",
 			"github.com/secure-systems-lab/go-securesystemslib/dsse", "golang.org/x/mod/sumdb"}},
 		{from: "provisioning/release/**", ours: []string{"provisioning/**"}, modules: []string{"*"}},
 		{from: "provisioning/**", ours: []string{"provisioning/**"}, modules: []string{"*", "!github.com/sigstore"}},

@@ -29,6 +29,7 @@ import (
 	"ringfence/provisioning/wire/device"
 	"ringfence/provisioning/wire/lock"
 	"ringfence/provisioning/wire/report"
+	"ringfence/tools/tooltest"
 )
 
 const domain = "ringfence.test"
@@ -123,7 +124,7 @@ func writePEM(t testing.TB, path, kind string, der []byte) {
 func newLab(t testing.TB) *lab {
 	t.Helper()
 	if !Installed() {
-		t.Skip("SKIPPED: kamailio is not installed (scripts/test installs it): nothing of the call server was tested")
+		tooltest.Missingf(t, "kamailio is not installed (scripts/setup installs it)")
 	}
 	l := &lab{t: t, dir: t.TempDir(), owner: newAuthority(t, "owner"), sipCA: newAuthority(t, "sip")}
 	key := newKey(t)

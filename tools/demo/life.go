@@ -125,7 +125,7 @@ func (d *demo) boot(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	return d.onBoth(ctx, bootLimit, `stage name=init\b`)
+	return d.onBoth(ctx, bootLimit, `stage name=init .*secureboot=on`)
 }
 
 // onBoth waits for pattern on the consoles of A and B.

@@ -29,7 +29,6 @@ type Summary struct {
 // rows that depend on it are marked as not reached.
 type rows struct {
 	out     io.Writer
-	live    bool // a terminal: rewrite the current line
 	started time.Time
 	steps   []Step
 	failed  bool

@@ -27,7 +27,7 @@ type spine struct {
 
 // requireLab skips, loudly, where boards cannot be booted; scripts/test sets
 // what is asked for here, and counts skips.
-func requireLab(t *testing.T) {
+func requireLab(t testing.TB) {
 	t.Helper()
 	if os.Getenv("RINGFENCE_QEMU") == "" {
 		t.Skip("SKIPPED: boots emulated boards; run scripts/test")
@@ -37,7 +37,7 @@ func requireLab(t *testing.T) {
 	}
 }
 
-func repository(t *testing.T) string {
+func repository(t testing.TB) string {
 	t.Helper()
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {

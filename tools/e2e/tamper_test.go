@@ -27,6 +27,7 @@ func TestTamperedImage(t *testing.T) {
 				t.Errorf("a kernel started from an image with a broken signature:\n%s", text)
 			}
 			s.tampered(t, component, true)
+			expect(t, s.b, bootLimit, `ringfence agent: evidence.refused `) // of this boot: the service may still hold the last one's verdict
 			within(t, bootLimit, func(ctx context.Context) error { return s.world.Site.WaitState(ctx, s.b.ID, "refused") })
 			d, err := s.world.Site.Device(t.Context(), s.b.ID)
 			if err != nil {

@@ -100,7 +100,9 @@ func (s *spine) startUpdatingSite(t *testing.T, updates *lab.Updates, images map
 func (s *spine) rollout(t *testing.T, version, target string) {
 	t.Helper()
 	within(t, time.Minute, func(ctx context.Context) error {
-		_, err := s.world.Site.Admin(ctx, "rollout", "start", version, "--target", target, "--ring", "all="+s.a.ID, "--soak", "1s")
-		return err
+		return lab.Poll(ctx, func() error { // the one before soaks for a second
+			_, err := s.world.Site.Admin(ctx, "rollout", "start", version, "--target", target, "--ring", "all="+s.a.ID, "--soak", "1s")
+			return err
+		})
 	})
 }

@@ -17,13 +17,12 @@ import (
 	"ringfence/firmware/measure"
 	"ringfence/provisioning/wire/evidence"
 	"ringfence/provisioning/wire/release"
+	"ringfence/tools/tooltest"
 )
 
 func requireQEMU(t *testing.T) {
 	t.Helper()
-	if os.Getenv("RINGFENCE_QEMU") != "1" {
-		t.Skip("SKIPPED, nothing was checked: set RINGFENCE_QEMU=1 to build kernels and boot boards")
-	}
+	tooltest.NeedBoards(t)
 }
 
 // labBoard is one boot of an image on a QEMU board with a fresh TPM.
@@ -319,8 +318,8 @@ func copySources(t *testing.T, to string) {
 
 // The kernel, rebuilt in another folder without its cache, has the same bits.
 func TestKernelIsReproducible(t *testing.T) {
-	if os.Getenv("RINGFENCE_KERNEL") != "1" {
-		t.Skip("SKIPPED, nothing was checked: set RINGFENCE_KERNEL=1 to rebuild the kernel (5 minutes, 2.5 GB)")
+	if os.Getenv("RINGFENCE_KERNEL") != "1" || testing.Short() {
+		t.Skip("SKIPPED, nothing was checked: RINGFENCE_KERNEL=1 rebuilds the kernel (5 minutes, 2.5 GB), as scripts/test does without -short")
 	}
 	c := KernelConfig{Fragments: Fragments("../../boards/virt64", false), Progress: t.Logf}
 	for _, c.Rebuild = range []bool{false, true} {

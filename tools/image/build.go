@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"os"
@@ -12,12 +13,13 @@ import (
 
 // Names of the files that [Build] leaves in its output folder.
 const (
-	FileSigned    = "phone.efi"
-	FileUnsigned  = "phone.unsigned.efi"
-	FileTree      = "phone.dtb"
-	FileReference = "reference.json"
-	FileSBOM      = "sbom.spdx.json"
-	FileVariables = "vars.fd"
+	FileSigned     = "phone.efi"
+	FileUnsigned   = "phone.unsigned.efi"
+	FileTree       = "phone.dtb"
+	FileReference  = "reference.json"
+	FileSBOM       = "sbom.spdx.json"
+	FileProvenance = "provenance.intoto.json"
+	FileVariables  = "vars.fd"
 )
 
 // BuildConfig says which image to build.
@@ -85,12 +87,7 @@ func Build(ctx context.Context, c BuildConfig) (*release.Reference, error) {
 	if err != nil {
 		return nil, err
 	}
-	osRelease := OSRelease(c.Board, c.Release)
-	if c.test() {
-		osRelease += "VARIANT=test\n"
-	}
-	unsigned, err := UKI(Parts{Stub: in.stub.Data, Kernel: in.image, Initramfs: Initramfs(in.init, in.trust),
-		CommandLine: CommandLine(c.Board, c.Release, c.CommandLineExtra), OSRelease: osRelease})
+	unsigned, err := c.unsigned(in)
 	if err != nil {
 		return nil, err
 	}
@@ -112,12 +109,34 @@ func Build(ctx context.Context, c BuildConfig) (*release.Reference, error) {
 	if err != nil {
 		return nil, err
 	}
+	provenance, err := c.signedProvenance(ctx, in, key, map[string][]byte{FileSigned: signed, FileUnsigned: unsigned, FileTree: in.tree.Board})
+	if err != nil {
+		return nil, err
+	}
 	vars, err := VariableStore(in.certs)
 	if err != nil {
 		return nil, err
 	}
 	return ref, c.write(map[string][]byte{FileSigned: signed, FileUnsigned: unsigned, FileTree: in.tree.Board,
-		FileReference: envelope, FileSBOM: sbom, FileVariables: vars})
+		FileReference: envelope, FileSBOM: sbom, FileProvenance: provenance, FileVariables: vars})
+}
+
+func (c *BuildConfig) signedProvenance(ctx context.Context, in materials, key crypto.Signer, subjects map[string][]byte) ([]byte, error) {
+	statement, err := c.provenance(ctx, in, subjects)
+	if err != nil {
+		return nil, err
+	}
+	return SignProvenance(statement, key)
+}
+
+// unsigned joins the inputs into the image before its signature.
+func (c *BuildConfig) unsigned(in materials) ([]byte, error) {
+	osRelease := OSRelease(c.Board, c.Release)
+	if c.test() {
+		osRelease += "VARIANT=test\n"
+	}
+	return UKI(Parts{Stub: in.stub.Data, Kernel: in.image, Initramfs: Initramfs(in.init, in.trust),
+		CommandLine: CommandLine(c.Board, c.Release, c.CommandLineExtra), OSRelease: osRelease})
 }
 
 // trust reads and checks the release trust.

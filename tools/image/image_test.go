@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ringfence/tools/tooltest"
 )
 
 // testPE is a PE32+ file with one section and room for more.
@@ -144,9 +146,7 @@ func FuzzPE(f *testing.F) {
 
 // cpio itself must read what we write.
 func TestInitramfs(t *testing.T) {
-	if _, err := exec.LookPath("cpio"); err != nil {
-		t.Skipf("SKIPPED, nothing was checked: %v", err)
-	}
+	tooltest.Need(t, "cpio")
 	archive := Initramfs([]byte("#!/bin/true"), nil)
 	cmd := exec.Command("cpio", "-itv", "--quiet")
 	cmd.Stdin = bytes.NewReader(archive)

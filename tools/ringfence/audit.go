@@ -34,7 +34,7 @@ func newAuditCommand() *cobra.Command {
 				if json.Unmarshal(raw, &result) != nil {
 					result.Error = "the service's answer cannot be read"
 				}
-				if cmd.Flag("json").Changed {
+				if cmd.Flag("json").Value.String() == "true" {
 					fmt.Fprintln(w, string(raw))
 					return
 				}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -93,7 +92,7 @@ func runFactoryEnroll(cmd *cobra.Command, f enrollFlags) (err error) {
 		return err
 	}
 	log.Info("unit done", "device", unit.Device, "model", unit.Model, "ek", unit.EK, "idevid", unit.IDevID)
-	return printUnit(cmd, unit)
+	return report(cmd, unit, fmt.Sprintf("%s (%s) enrolled", unit.Device, unit.Model))
 }
 
 func enrollUnit(ctx context.Context, cfg factory.Config, id device.ID) (*wire.Unit, error) {
@@ -129,16 +128,4 @@ func unitLog(terminal io.Writer, f enrollFlags, id device.ID) (*slog.Logger, fun
 		return nil, nil, err
 	}
 	return slog.New(slog.NewTextHandler(io.MultiWriter(terminal, file), nil)), file.Close, nil
-}
-
-func printUnit(cmd *cobra.Command, unit *wire.Unit) error {
-	asJSON, err := cmd.Flags().GetBool("json")
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return json.NewEncoder(cmd.OutOrStdout()).Encode(unit)
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s (%s) enrolled\n", unit.Device, unit.Model)
-	return err
 }

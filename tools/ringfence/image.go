@@ -12,7 +12,7 @@ import (
 
 func newImageCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Build the kernel and the signed image of a board"}
-	cmd.AddCommand(newImageKernelCommand(), newImageBuildCommand())
+	cmd.AddCommand(newImageKernelCommand(), newImageBuildCommand(), newImageVerifyCommand())
 	return cmd
 }
 
@@ -32,8 +32,7 @@ func newImageKernelCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), k.Image)
-			return nil
+			return report(cmd, map[string]string{"image": k.Image, "config": k.Config, "version": k.Version, "compiler": k.Compiler}, k.Image)
 		},
 	}
 	cmd.Flags().StringVar(&board, "board", "virt64", "board, a folder of boards/")

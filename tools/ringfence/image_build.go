@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,7 +18,8 @@ func newImageBuildCommand() *cobra.Command {
 		Use:   "build",
 		Short: "Build a board's signed image, its reference values and its bill of materials",
 		Long: `Build a board's image. The output folder receives phone.efi (signed), phone.unsigned.efi (reproducible),
-phone.dtb (device tree), reference.json (signed reference values), sbom.spdx.json and vars.fd (UEFI variables).`,
+phone.dtb (device tree), reference.json (signed reference values), sbom.spdx.json, provenance.intoto.json (signed SLSA
+provenance) and vars.fd (UEFI variables).`,
 		Example: "  ringfence image build --board virt64 --release 1.0.0 --manufacturer keys --out build/image",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -29,11 +29,7 @@ phone.dtb (device tree), reference.json (signed reference values), sbom.spdx.jso
 			if err != nil {
 				return err
 			}
-			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(ref)
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s  %s %s %s\n", ref.Image, ref.Model, ref.Release, filepath.Join(c.Out, image.FileSigned))
-			return nil
+			return report(cmd, ref, fmt.Sprintf("%s  %s %s %s", ref.Image, ref.Model, ref.Release, filepath.Join(c.Out, image.FileSigned)))
 		},
 	}
 	f := cmd.Flags()
@@ -72,7 +68,10 @@ func newFlashCommand() *cobra.Command {
 					return err
 				}
 			}
-			return image.FlashDisk(cmd.Context(), out, a, b)
+			if err := image.FlashDisk(cmd.Context(), out, a, b); err != nil {
+				return err
+			}
+			return report(cmd, map[string]string{"disk": out, "slot_a": slotA, "slot_b": slotB}, out+" is ready to boot "+slotA)
 		},
 	}
 	cmd.Flags().StringVar(&slotA, "image", "", "signed image for slot A")
@@ -95,8 +94,7 @@ func newManufacturerCommand() *cobra.Command {
 			if err := image.InitManufacturer(args[0], name, time.Now()); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "keys of %s are in %s\n", name, args[0])
-			return nil
+			return report(cmd, map[string]string{"name": name, "directory": args[0]}, fmt.Sprintf("keys of %s are in %s", name, args[0]))
 		},
 	}
 	init.Flags().StringVar(&name, "name", "Ringfence Lab", "manufacturer's name in certificates")

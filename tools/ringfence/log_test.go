@@ -2,11 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"ringfence/provisioning/translog"
-	"ringfence/provisioning/translog/notekey"
-	"ringfence/provisioning/translog/witness"
 	"ringfence/provisioning/wire/release"
 )
 
@@ -29,6 +27,44 @@ func ringfence(t *testing.T, args ...string) (string, error) {
 	root.SetArgs(args)
 	err := root.ExecuteContext(t.Context())
 	return strings.TrimSpace(out.String()), err
+}
+
+// freeAddress is one that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// serve runs a command that listens on address until the test ends.
+func serve(t *testing.T, address string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		root := newRoot()
+		root.SetErr(io.Discard)
+		root.SetArgs(args)
+		ended <- root.ExecuteContext(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("ringfence %s: %v", strings.Join(args, " "), err)
+		}
+	})
+	for range 100 {
+		if c, err := net.Dial("tcp", address); err == nil {
+			_ = c.Close() // it was only a knock
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("ringfence %s does not listen", strings.Join(args, " "))
 }
 
 // publish puts a file into the log of dir and leaves its proof beside it.
@@ -59,8 +95,8 @@ func publish(t *testing.T, dir, file string) {
 	}
 }
 
-// The way of a log by the tool alone: witness init, log init, log show, log
-// monitor, log verify.
+// The way of a log by the tool alone: witness init and run, log init, show,
+// serve, monitor and verify.
 func TestLogCommands(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
@@ -73,20 +109,10 @@ func TestLogCommands(t *testing.T) {
 		return out
 	}
 	witnessKeyText := must("witness", "init", path("w1"), "--name", "w1.test")
-	var handler http.Handler
-	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, in *http.Request) { handler.ServeHTTP(out, in) }))
-	defer server.Close()
-	logKey := must("log", "init", path("log"), "--origin", "log.test/releases", "--witness", witnessKeyText+","+server.URL)
-	key, err := notekey.Read(filepath.Join(path("w1"), witnessKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := witness.New(witness.Config{Key: key, Logs: []string{logKey}, State: filepath.Join(path("w1"), witnessState), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	handler = w.Handler()
+	witnessAt, logAt := freeAddress(t), freeAddress(t)
+	url := "http://" + witnessAt
+	logKey := must("log", "init", path("log"), "--origin", "log.test/releases", "--witness", witnessKeyText+","+url)
+	serve(t, witnessAt, "witness", "run", path("w1"), "--log", logKey, "--listen", witnessAt)
 	if err := os.WriteFile(path("trust.json"), []byte(must("log", "show", path("log"))), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +121,10 @@ func TestLogCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 		publish(t, path("log"), path(name))
-		out := must("log", "monitor", translog.Tiles(path("log")), "--trust", path("trust.json"), "--state", path("seen.json"))
+		if name == "a.efi" {
+			serve(t, logAt, "log", "serve", path("log"), "--listen", logAt)
+		}
+		out := must("log", "monitor", "http://"+logAt+"/", "--trust", path("trust.json"), "--state", path("seen.json"))
 		if lines := strings.Split(out, "\n"); len(lines) != 2 || !strings.Contains(lines[0], "acme/"+name) {
 			t.Errorf("log monitor printed %q, want the one new release %s", out, name)
 		}
@@ -112,10 +141,10 @@ func TestLogCommands(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"witness", "init", path("w1"), "--name", "w1.test"}, // never replaces a key
-		{"log", "init", path("log"), "--origin", "log.test/releases", "--witness", witnessKeyText + "," + server.URL},
+		{"log", "init", path("log"), "--origin", "log.test/releases", "--witness", witnessKeyText + "," + url},
 		{"log", "init", path("new"), "--origin", "log.test/releases", "--witness", witnessKeyText},
-		{"log", "init", path("new"), "--origin", "log.test/releases", "--witness", logKey + "," + server.URL},
-		{"log", "init", path("new"), "--origin", "log.test/releases", "--witness", witnessKeyText + "," + server.URL, "--quorum", "2"},
+		{"log", "init", path("new"), "--origin", "log.test/releases", "--witness", logKey + "," + url},
+		{"log", "init", path("new"), "--origin", "log.test/releases", "--witness", witnessKeyText + "," + url, "--quorum", "2"},
 	} {
 		if _, err := ringfence(t, args...); err == nil {
 			t.Errorf("ringfence %s = nil, want an error", strings.Join(args, " "))

@@ -20,8 +20,7 @@ func newVoucherCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d vouchers written to %s\n", count, manifest)
-			return err
+			return report(cmd, map[string]any{"vouchers": count, "manifest": manifest}, fmt.Sprintf("%d vouchers written to %s", count, manifest))
 		},
 	}
 	cmd.Flags().StringVar(&manufacturer, "manufacturer", "", "manufacturer directory (ringfence manufacturer init)")

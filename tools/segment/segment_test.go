@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ringfence/tools/tooltest"
 )
 
 // card is the device's end of a port.
@@ -215,9 +217,7 @@ func TestOversizedFrame(t *testing.T) {
 }
 
 func TestCaptureIsReadable(t *testing.T) {
-	if _, err := exec.LookPath("tshark"); err != nil {
-		t.Skip("tshark is not installed")
-	}
+	tooltest.Need(t, "tshark")
 	s := newSegment(t)
 	path := filepath.Join(t.TempDir(), "a.pcap")
 	if err := s.StartCapture(path); err != nil {

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ringfence/tools/tooltest"
 )
 
 // TestTAP runs itself again inside a user and network namespace of its own.
@@ -25,7 +27,7 @@ func TestTAP(t *testing.T) {
 	}
 	s := newSegment(t)
 	if err := s.AttachTAP("tap0"); err != nil {
-		t.Skipf("SKIPPED: no TAP can be made here: %v", err)
+		tooltest.Missingf(t, "no TAP can be made here: %v", err)
 	}
 	for _, args := range [][]string{{"addr", "add", "10.77.0.1/24", "dev", "tap0"}, {"link", "set", "tap0", "up"}} {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {

@@ -117,10 +117,11 @@ func speechWindows(s []float64, length int) []int {
 // bestMatch looks for window in h around the expected position: near it first,
 // so that a voiced sound does not lock on to its neighbouring pitch period.
 func bestMatch(window, h []float64, expected, rate int) (at int, correlation, gain float64) {
+	own := energy(window)
 	for _, reach := range []time.Duration{nearSearch, slipSearch} {
 		at, correlation, gain = expected, -1, 0
 		for offset := -samples(reach, rate); offset <= samples(reach, rate); offset++ {
-			c, g := correlate(window, h, expected+offset)
+			c, g := products(window, h, expected+offset).correlation(own, len(window))
 			if c > correlation {
 				at, correlation, gain = expected+offset, c, g
 			}
@@ -137,12 +138,18 @@ func bestMatch(window, h []float64, expected, rate int) (at int, correlation, ga
 // that which the second part implies.
 func splitMatch(window, h []float64, expected, rate int) (at int, correlation, gain float64) {
 	at, correlation = expected, -1
-	reach, step := samples(slipSearch, rate), samples(splitStep, rate)
+	own, reach, step := energy(window), samples(slipSearch, rate), samples(splitStep, rate)
+	var heads []sums // of the first step, the first two steps, ...
 	for split := step; split < len(window); split += step {
-		head := products(window[:split], h, expected)
-		for offset := -reach; offset <= reach; offset++ {
-			whole := head.plus(products(window[split:], h, expected+split+offset))
-			if c, g := whole.correlation(len(window)); c > correlation {
+		heads = append(heads, products(window[:split], h, expected))
+	}
+	for offset := -reach; offset <= reach; offset++ {
+		tail, end := sums{}, len(window)
+		for i := len(heads) - 1; i >= 0; i-- { // the tail grows towards the beginning
+			split := (i + 1) * step
+			tail = tail.plus(products(window[split:end], h, expected+split+offset))
+			end = split
+			if c, g := heads[i].plus(tail).correlation(own, len(window)); c > correlation {
 				at, correlation, gain = expected+offset, c, g
 			}
 		}
@@ -150,34 +157,33 @@ func splitMatch(window, h []float64, expected, rate int) (at int, correlation, g
 	return at, correlation, gain
 }
 
-// correlate returns the normalised correlation of window with h at a position,
-// and the ratio of their levels.
-func correlate(window, h []float64, at int) (correlation, gain float64) {
-	return products(window, h, at).correlation(len(window))
-}
-
-// sums are the inner products of two signals a and b.
-type sums struct{ ab, aa, bb float64 }
+// sums are the inner products of a window a and what was heard, b.
+type sums struct{ ab, bb float64 }
 
 // products of window with h at a position; outside h there is only silence.
 func products(window, h []float64, at int) (p sums) {
-	for i, a := range window {
-		p.aa += a * a
-		if k := at + i; k >= 0 && k < len(h) {
-			p.ab += a * h[k]
-			p.bb += h[k] * h[k]
-		}
+	from, to := max(0, -at), min(len(window), len(h)-at)
+	if from >= to {
+		return p
+	}
+	inside := h[at+from : at+to]
+	for i, a := range window[from:to] {
+		b := inside[i]
+		p.ab += a * b
+		p.bb += b * b
 	}
 	return p
 }
 
-func (p sums) plus(q sums) sums { return sums{ab: p.ab + q.ab, aa: p.aa + q.aa, bb: p.bb + q.bb} }
+func (p sums) plus(q sums) sums { return sums{ab: p.ab + q.ab, bb: p.bb + q.bb} }
 
-func (p sums) correlation(length int) (correlation, gain float64) {
-	if p.bb < minimalEnergy*float64(length) || p.aa == 0 {
+// correlation returns the normalised correlation of a window of energy own with
+// what was heard, and the ratio of their levels.
+func (p sums) correlation(own float64, length int) (correlation, gain float64) {
+	if p.bb < minimalEnergy*float64(length) || own == 0 {
 		return -1, 0
 	}
-	return p.ab / math.Sqrt(p.aa*p.bb), math.Sqrt(p.bb / p.aa)
+	return p.ab / math.Sqrt(own*p.bb), math.Sqrt(p.bb / own)
 }
 
 func energy(v []float64) float64 {

@@ -203,15 +203,18 @@ func (r *agentRole) onEvent(e agent.Event) {
 	}
 	switch e.Name {
 	case agent.EventRefused:
-		if err := r.hub.Notify(verbUnproven, nil); err != nil {
+		if err := r.hub.Notify(verbUnproven, unprovenMessage{shorten(clean(e.Detail))}); err != nil {
 			r.log.Error("refusal not told", "error", err)
 		}
 		fallthrough
 	case agent.EventConfigRefused, agent.EventRenewed, agent.EventOwnerPinned:
-		detail := clean(e.Detail)
-		r.report(report.Report{Events: []report.Event{{Time: time.Now().UTC(), Role: roleAgent, Name: string(e.Name), Detail: detail[:min(len(detail), 512)]}}})
+		detail := shorten(clean(e.Detail))
+		r.report(report.Report{Events: []report.Event{{Time: time.Now().UTC(), Role: roleAgent, Name: string(e.Name), Detail: detail}}})
 	}
 }
+
+// shorten cuts text to what a report may carry, between characters.
+func shorten(s string) string { return strings.ToValidUTF8(s[:min(len(s), 512)], "") }
 
 // status reports what the phone is doing, every report interval.
 func (r *agentRole) status(ctx context.Context) {

@@ -12,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"reflect"
 	"sync"
 	"time"
 
@@ -30,6 +29,7 @@ type callRole struct {
 	log     *slog.Logger
 	hub     *intercom.Conn
 	configs chan *lock.Config
+	proofs  chan proofMessage
 
 	mu    sync.Mutex // guards what follows
 	phone *sip.Phone
@@ -42,7 +42,7 @@ func runCall(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	r := &callRole{log: newLog(os.Stderr, roleCall), configs: make(chan *lock.Config, 1)}
+	r := &callRole{log: newLog(os.Stderr, roleCall), configs: make(chan *lock.Config, 1), proofs: make(chan proofMessage, 1)}
 	if r.hub, err = intercom.Dial(ctx, socket(roleInit), uidInit, r.notice); err != nil {
 		return err
 	}
@@ -61,35 +61,50 @@ func runCall(ctx context.Context, _ []string) error {
 	return r.serve(ctx)
 }
 
-// serve runs a Phone for the newest configuration; a configuration that
-// changes nothing for the line leaves calls alone.
+// serve runs a Phone for the newest configuration, and none while the phone is
+// refused.
 func (r *callRole) serve(ctx context.Context) error {
-	var now *lock.Config
+	var plan linePlan
 	stop := func() {}
 	defer func() { stop() }()
 	for {
+		todo := keepLine
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.hub.Done():
 			return errors.New("init closed the connection")
 		case c := <-r.configs:
-			if now != nil && sameLine(now, c) {
-				continue
-			}
-			stop()
-			now = c
-			var err error
-			if stop, err = r.run(ctx, c); err != nil {
-				return err
-			}
+			todo = plan.configured(c)
+		case p := <-r.proofs:
+			todo = plan.judged(p.Proven)
+		}
+		if todo == keepLine {
+			continue
+		}
+		stop()
+		stop = func() {}
+		if todo == stopLine {
+			r.stopped()
+			continue
+		}
+		var err error
+		if stop, err = r.run(ctx, plan.config); err != nil {
+			return err
 		}
 	}
 }
 
-func sameLine(a, b *lock.Config) bool {
-	return reflect.DeepEqual(a.CallServer, b.CallServer) && reflect.DeepEqual(a.Lines, b.Lines) &&
-		reflect.DeepEqual(a.Media, b.Media) && reflect.DeepEqual(a.Policy, b.Policy)
+// stopped says that there is no line: the phone has left the call server.
+func (r *callRole) stopped() {
+	r.mu.Lock()
+	r.phone = nil
+	r.mu.Unlock()
+	const reason = "the provisioning service refused this phone"
+	r.log.Warn("line stopped", "reason", reason)
+	if err := r.hub.Notify(verbLine, lineMessage{Kind: string(sip.Unregistered), Reason: reason}); err != nil {
+		r.log.Error("event not told", "error", err)
+	}
 }
 
 // run starts a Phone; the function it returns stops it and waits.
@@ -136,7 +151,7 @@ func (r *callRole) event(e sip.Event) {
 	} else {
 		r.log.Info("line", "kind", e.Kind, "peer", e.Peer, "reason", e.Reason)
 	}
-	err := r.hub.Notify(verbLine, lineMessage{Kind: string(e.Kind), Peer: e.Peer, Reason: e.Reason, Emergency: e.Emergency})
+	err := r.hub.Notify(verbLine, lineMessage{Kind: string(e.Kind), Peer: e.Peer, Reason: e.Reason, Emergency: e.Emergency, Codec: e.Codec, Suite: e.Suite})
 	if e.Call != nil {
 		r.log.Info("call", "peer", e.Call.Peer, "reason", e.Call.Reason, "codec", e.Call.Codec, "suite", e.Call.Suite, "sent", e.Call.Sent,
 			"received", e.Call.Received, "lost", e.Call.Lost, "auth_fail", e.Call.AuthFail, "concealed", e.Call.Concealed)
@@ -155,19 +170,29 @@ func (r *callRole) notice(_ context.Context, q *intercom.Request) (any, error) {
 			if in.Config == nil {
 				return errors.New("no configuration")
 			}
-			select { // only the newest counts
-			case <-r.configs:
-			default:
+			if err := in.Config.Validate(); err != nil {
+				return err
 			}
-			r.configs <- in.Config
-			return in.Config.Validate()
+			newest(r.configs, in.Config)
+			return nil
 		})
+	case verbProof:
+		return decode(q, func(in proofMessage) error { newest(r.proofs, in); return nil })
 	case verbMediaLost:
 		if p := r.current(); p != nil {
 			_ = p.MediaLost() // no call is no fault here
 		}
 	}
 	return nil, nil
+}
+
+// newest puts v in place of what waits in c, which holds one.
+func newest[T any](c chan T, v T) {
+	select {
+	case <-c:
+	default:
+	}
+	c <- v
 }
 
 // handle answers the ui role.

@@ -23,8 +23,8 @@ const (
 
 // event reports something that init saw.
 func (m *machine) event(name, detail string) {
-	detail = clean(detail)
-	m.hub.event(eventMessage{Time: time.Now().UTC(), Role: roleInit, Name: name, Detail: detail[:min(len(detail), 512)]})
+	detail = shorten(clean(detail))
+	m.hub.event(eventMessage{Time: time.Now().UTC(), Role: roleInit, Name: name, Detail: detail})
 }
 
 func (m *machine) leased(l leaseMessage) {
@@ -57,19 +57,32 @@ func (m *machine) configured(in configMessage) error {
 }
 
 // unproven is said by the agent when the service refused the phone's proof:
-// no new call until it is accepted again.
-func (m *machine) unproven() error {
+// the line stops and the screen says why, until it is accepted again.
+func (m *machine) unproven(in unprovenMessage) error {
+	m.judged(proofMessage{Why: clean(in.Why)})
 	if m.gate != nil {
 		m.gate.step(micgate.PolicyLost)
 	}
 	return nil
 }
 
+func (m *machine) judged(proof proofMessage) {
+	m.hub.mu.Lock()
+	defer m.hub.mu.Unlock()
+	m.hub.proof = &proof
+	m.hub.registered = m.hub.registered && proof.Proven
+	m.hub.tell(verbProof, proof, uidCall, uidUI)
+}
+
 // reached takes a stage from a role. A phone that was refused and is accepted
 // again may open its microphone again.
 func (m *machine) reached(name string, uid int) {
 	m.stage(name)
-	if name != "attested" || uid != uidAgent || m.gate == nil {
+	if name != "attested" || uid != uidAgent {
+		return
+	}
+	m.judged(proofMessage{Proven: true})
+	if m.gate == nil {
 		return
 	}
 	m.hub.mu.Lock()
@@ -144,6 +157,24 @@ func (m *machine) ask(ctx context.Context, role, verb string, in, out any) error
 	}
 	defer c.Close()
 	return c.Call(ctx, verb, in, out)
+}
+
+// callerDied is told by the supervisor: a call without its signalling must not
+// keep the microphone open, nor a port reserved.
+func (m *machine) callerDied() {
+	m.hub.mu.Lock()
+	m.hub.registered, m.hub.inCall, m.hub.engaged = false, false, false
+	m.hub.tell(verbLine, lineMessage{Kind: "unregistered", Reason: "the call process ended"}, uidUI, uidAgent)
+	m.hub.tell(verbLine, lineMessage{Kind: "ended", Reason: "the call process ended"}, uidUI, uidAgent)
+	m.hub.mu.Unlock()
+	if m.gate == nil {
+		return
+	}
+	m.work.Go(func() { // the supervisor waits for nobody; this waits for it
+		if _, err := m.gate.stop(); err != nil {
+			m.log.Error("gate", "error", err)
+		}
+	})
 }
 
 // line is what the call role says of itself.

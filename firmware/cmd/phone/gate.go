@@ -11,6 +11,7 @@ import (
 	"ringfence/firmware/intercom"
 	"ringfence/firmware/micgate"
 	"ringfence/hal"
+	"ringfence/hal/audio"
 	"ringfence/hal/input"
 )
 
@@ -18,6 +19,7 @@ import (
 type gate struct {
 	m    *machine
 	lamp hal.Lamp
+	mic  audio.Switch // the codec's own; nil on a board without
 
 	mu      sync.Mutex // guards what follows; held while orders are carried out
 	state   micgate.State
@@ -43,7 +45,16 @@ func (m *machine) openGate(context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.gate = &gate{m: m, lamp: lamp}
+	mic, err := m.board.OpenMicSwitch()
+	if errors.Is(err, hal.ErrAbsent) {
+		m.log.Warn("the codec has no microphone switch: mute is media's alone")
+	} else if err != nil {
+		return err
+	}
+	m.gate = &gate{m: m, lamp: lamp, mic: mic}
+	if err := m.gate.route(false); err != nil {
+		return err
+	}
 	lifted, err := hook.State(input.SwitchHook)
 	if err != nil {
 		return fmt.Errorf("read hook: %w", err)
@@ -182,20 +193,30 @@ func (g *gate) close() error {
 		_ = g.media.Close() // its process is about to go
 		g.media = nil
 	}
-	return g.m.sup.Kill(roleMedia)
+	return errors.Join(g.m.sup.Kill(roleMedia), g.route(false))
 }
 
-// silence is asked of media here; the codec's own switch follows with a board
-// that has one (the ES1370's capture gain has no off position).
+// silence turns the codec's switch, which media cannot reach, and tells media,
+// which then sends silence without the codec's noise. It comes before Open too.
 func (g *gate) silence(on bool) error {
-	if !g.running {
+	err := g.route(!on)
+	c, connErr := g.conn()
+	if connErr != nil {
+		return errors.Join(err, connErr)
+	}
+	return errors.Join(err, c.Notify(verbSilence, micMessage{Muted: on}))
+}
+
+// route lets the microphone through to the codec's converter, or not.
+func (g *gate) route(on bool) error {
+	if g.mic == nil {
 		return nil
 	}
-	c, err := g.conn()
-	if err != nil {
+	if err := g.mic.Set(on); err != nil {
 		return err
 	}
-	return c.Notify(verbSilence, micMessage{Muted: on})
+	g.m.log.Info("codec", "microphone", on)
+	return nil
 }
 
 // conn returns the connection to the media process.

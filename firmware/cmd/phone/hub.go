@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"ringfence/firmware/intercom"
 	"ringfence/firmware/network"
@@ -29,17 +30,21 @@ type hub struct {
 	records    []recordMessage
 	lease      *leaseMessage
 	config     *configMessage
+	proof      *proofMessage // nil before the service judged
 	registered bool
 	inCall     bool
 	engaged    bool // a call is up or on its way
 	offHook    bool
 	machine    *machine
+	sockets    map[string]struct{} // unexpected ones that were told; at most maxEvents
 }
 
 // maxEvents bounds what waits for the agent; the oldest is dropped.
 const maxEvents = 64
 
-func newHub() *hub { return &hub{told: map[*intercom.Conn]struct{}{}, radios: []string{}} }
+func newHub() *hub {
+	return &hub{told: map[*intercom.Conn]struct{}{}, radios: []string{}, sockets: map[string]struct{}{}}
+}
 
 // open makes the sockets of all roles and begins to answer at init's own.
 func (h *hub) open(m *machine) error {
@@ -112,7 +117,7 @@ func (h *hub) handle(ctx context.Context, r *intercom.Request) (any, error) {
 	case verbConfig:
 		return decode(r, m.configured)
 	case verbUnproven:
-		return nil, m.unproven()
+		return decode(r, m.unproven)
 	case verbLine:
 		return decode(r, m.line)
 	case verbRecord:
@@ -151,6 +156,12 @@ func (h *hub) subscribe(c *intercom.Conn) error {
 	}
 	if h.config != nil && c.UID() != uidAgent {
 		errs = append(errs, c.Notify(verbConfig, *h.config))
+	}
+	if h.registered && c.UID() == uidUI {
+		errs = append(errs, c.Notify(verbLine, lineMessage{Kind: "registered"}))
+	}
+	if h.proof != nil && c.UID() != uidAgent {
+		errs = append(errs, c.Notify(verbProof, *h.proof))
 	}
 	if c.UID() == uidAgent {
 		errs = append(errs, h.lineNow(c)...)
@@ -238,12 +249,34 @@ func (h *hub) reached(name string, now float64) (when float64, first bool) {
 	return now, true
 }
 
+// checkSockets tells the service, once each, of sockets that must not be there.
+func (h *hub) checkSockets(table []report.Socket) {
+	p := h.policy()
+	// A ringing call has its port already; how long it stays is for the service to see.
+	expected := network.Expected{Resolvers: p.Resolvers, AgentPorts: p.AgentPorts, CallPorts: p.CallPorts, RTPMin: p.RTPMin, RTPMax: p.RTPMax,
+		Net: uidNet, Agent: uidAgent, Call: uidCall, Media: uidMedia, InCall: true}
+	for _, s := range expected.Unexpected(table) {
+		detail := fmt.Sprintf("%s %s to %s %s user %d", s.Proto, s.Local, s.Remote, s.State, s.UID)
+		h.mu.Lock()
+		_, known := h.sockets[detail]
+		news := !known && len(h.sockets) < maxEvents
+		if news {
+			h.sockets[detail] = struct{}{}
+		}
+		h.mu.Unlock()
+		if news {
+			h.event(eventMessage{Time: time.Now().UTC(), Role: roleInit, Name: "socket.unexpected", Detail: detail})
+		}
+	}
+}
+
 // status is the phone as it is now.
 func (h *hub) status() (statusMessage, error) {
 	sockets, err := network.Sockets("/proc/net")
 	if err != nil {
 		return statusMessage{}, fmt.Errorf("status: %w", err)
 	}
+	h.checkSockets(sockets)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return statusMessage{Uptime: bootClock(), Registered: h.registered, InCall: h.inCall, Sockets: sockets,

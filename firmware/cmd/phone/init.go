@@ -18,8 +18,10 @@ import (
 	"ringfence/firmware/measure"
 	"ringfence/firmware/radio"
 	"ringfence/firmware/supervise"
+	"ringfence/firmware/sysctl"
 	"ringfence/hal"
 	"ringfence/provisioning/wire/evidence"
+	"ringfence/provisioning/wire/report"
 )
 
 // machine is PID 1.
@@ -53,9 +55,9 @@ func runInit() {
 		console = f
 	}
 	m := &machine{log: newLog(console, roleInit), console: console, ctx: context.Background(), hub: newHub()}
-	m.stage("init")
+	m.stage("init", "secureboot", secureBootWord(measure.SecureBoot(efivars)))
 	var stop *boot.HaltError
-	degraded, err := boot.Run(m.ctx, boot.Config{Log: m.log, Stage: m.stage}, m.steps())
+	degraded, err := boot.Run(m.ctx, boot.Config{Log: m.log, Stage: func(name string) { m.stage(name) }}, m.steps())
 	if errors.As(err, &stop) {
 		m.showHalt(stop)
 	}
@@ -75,6 +77,8 @@ func (m *machine) steps() []boot.Step {
 		{Name: "slots", OnFailure: boot.Degrade, Run: m.openSlots},
 		{Name: "lock", OnFailure: boot.Halt, Run: func(context.Context) error { return supervise.Lock() }},
 		{Name: "supervisor", OnFailure: boot.Halt, Run: m.makeSupervisor},
+		{Name: "secure boot", OnFailure: boot.Halt, Run: m.checkSecureBoot},
+		{Name: "kernel", OnFailure: boot.Halt, Run: func(context.Context) error { return sysctl.Apply("/proc/sys") }},
 		{Name: "measure", Stage: "measured", OnFailure: boot.Halt, Run: m.measureBoot},
 		{Name: "radios", Stage: "radios", OnFailure: boot.Halt, Run: m.radiosOff},
 		{Name: "network", OnFailure: boot.Halt, Run: func(context.Context) error { return m.start(roleNet) }},
@@ -131,6 +135,25 @@ func (m *machine) makeSupervisor(context.Context) error {
 	m.sup = s
 	m.work.Go(func() { s.Reap(m.ctx) })
 	return nil
+}
+
+const efivars = "/sys/firmware/efi/efivars"
+
+func secureBootWord(err error) string {
+	switch {
+	case err == nil:
+		return "on"
+	case errors.Is(err, measure.ErrNotSecure):
+		return "off"
+	}
+	return "unreadable"
+}
+
+func (m *machine) checkSecureBoot(context.Context) error {
+	if !m.board.UEFI {
+		return nil
+	}
+	return measure.SecureBoot(efivars)
 }
 
 // measureBoot refuses a boot that was not measured and then measures the
@@ -202,13 +225,13 @@ func (m *machine) watchRadios(context.Context) error {
 
 func (m *machine) foundRadio(f evidence.RadioFinding, off error) {
 	m.log.Warn("radio found", "found", strings.Join(f.Found, ","), "turned_off", off == nil, "error", off)
-	m.event("radio.found", strings.Join(f.Found, ","))
+	m.event(report.RadioFound, strings.Join(f.Found, ","))
 }
 
-// stage notes that a boot stage was reached, once.
-func (m *machine) stage(name string) {
+// stage notes that a boot stage was reached, once; more is for the log.
+func (m *machine) stage(name string, more ...any) {
 	if when, first := m.hub.reached(name, bootClock()); first {
-		m.log.Info("stage", "name", name, "at", at(when))
+		m.log.Info("stage", append([]any{"name", name, "at", at(when)}, more...)...)
 	}
 }
 
@@ -218,7 +241,7 @@ func (m *machine) ended(role string, _ int, status string) {
 		m.gate.mediaDied()
 	}
 	if role == roleCall {
-		m.callEnded()
+		m.callerDied()
 	}
 	if status != "signal killed" {
 		m.event("role.ended", role+" "+status)

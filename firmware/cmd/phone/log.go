@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,18 +55,24 @@ func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (h *lineHandler) WithGroup(string) slog.Handler { return h } // lines are flat
 
+// maxValue bounds one value, in bytes: strangers choose some of them.
+const maxValue = 1024
+
 func appendAttr(b *strings.Builder, a slog.Attr) {
 	v := a.Value.Resolve().String()
-	if v == "" || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r == '"' || r == 0x7f }) {
+	v = v[:min(len(v), maxValue)]
+	// Quote escapes all that is not printable: control characters of both
+	// ranges, bytes that are no UTF-8, marks that reorder text (R44).
+	if v == "" || strings.ContainsFunc(v, func(r rune) bool { return r == ' ' || r == '"' || r == utf8.RuneError || !unicode.IsPrint(r) }) {
 		v = strconv.Quote(v)
 	}
 	b.WriteString(" " + clean(a.Key) + "=" + v)
 }
 
-// clean keeps an event on its line.
+// clean keeps an event on its line, and terminals from obeying it.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return -1
 		}
 		return r

@@ -11,6 +11,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+
+	"ringfence/firmware/supervise"
 )
 
 // role is the main function of one process.
@@ -40,6 +42,10 @@ func main() {
 	if !ok {
 		fmt.Fprintf(os.Stderr, "ringfence: no role %q; init starts the roles\n", name)
 		os.Exit(2)
+	}
+	if err := supervise.Await(os.Stdin); err != nil {
+		newLog(os.Stderr, name).Error("failed", "error", err)
+		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()

@@ -23,6 +23,7 @@ type mediaRole struct {
 	mu      sync.Mutex // guards what follows
 	conn    *net.UDPConn
 	session *media.Session
+	muted   bool // as init said last
 	cancel  context.CancelFunc
 	ended   chan struct{}
 }
@@ -105,6 +106,7 @@ func (r *mediaRole) start(ctx context.Context, p media.Params, capture, playback
 	if err != nil {
 		return errors.Join(err, in.Close())
 	}
+	p.Mute = p.Mute || r.muted
 	s, err := media.NewSession(p)
 	if err != nil {
 		return errors.Join(err, in.Close(), out.Close())
@@ -126,6 +128,7 @@ func (r *mediaRole) start(ctx context.Context, p media.Params, capture, playback
 func (r *mediaRole) silence(on bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.muted = on
 	if r.session != nil {
 		r.session.SetMute(on)
 	}

@@ -31,6 +31,7 @@ const (
 	verbCommit  = "slots.commit"
 
 	// From init.
+	verbProof     = "proof"      // whether the service accepts this phone's proof
 	verbHook      = "hook"       // the handset was lifted or replaced
 	verbMic       = "mic"        // the microphone was opened or closed
 	verbMediaLost = "media lost" // the media process of a running call ended
@@ -46,6 +47,15 @@ const (
 
 type stageMessage struct {
 	Name string `json:"name"`
+}
+
+type unprovenMessage struct {
+	Why string `json:"why"` // the service's words
+}
+
+type proofMessage struct {
+	Proven bool   `json:"proven"`
+	Why    string `json:"why,omitempty"`
 }
 
 type hookMessage struct {
@@ -80,6 +90,8 @@ type lineMessage struct {
 	Peer      string `json:"peer,omitempty"`
 	Reason    string `json:"reason,omitempty"`
 	Emergency bool   `json:"emergency,omitempty"`
+	Codec     string `json:"codec,omitempty"` // with "answered"
+	Suite     string `json:"suite,omitempty"`
 }
 
 type slotsMessage struct {

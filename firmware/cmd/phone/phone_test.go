@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"ringfence/firmware/supervise"
 )
@@ -49,6 +52,18 @@ func TestLogLine(t *testing.T) {
 	want := "ringfence call: registered aor=sip:100@ringfence.test reason=\"a b\\nringfence init: forged\"\n"
 	if out.String() != want {
 		t.Errorf("line %q, want %q", out.String(), want)
+	}
+}
+
+// TestLogOfHostileText: what peers send reaches no terminal as a command.
+func TestLogOfHostileText(t *testing.T) {
+	for _, text := range []string{"\x1b[2J", "\u009b2J", "\u202egpj", "\xff", "\x7f", "\u2028x", strings.Repeat("x", 1<<20)} {
+		var out bytes.Buffer
+		newLog(&out, "call").Info("event", "peer", text, "error", errors.New(text))
+		line := strings.TrimSuffix(out.String(), "\n")
+		if strings.ContainsFunc(line, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) || len(line) > 8*maxValue {
+			t.Errorf("line of %.20q is %.80q (%d bytes)", text, line, len(line))
+		}
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ringfence/firmware/intercom"
-	"ringfence/firmware/sip"
 	"ringfence/firmware/update"
 	"ringfence/hal/slot"
 )
@@ -182,13 +181,4 @@ func (m *machine) restart(try bool) (busy bool, err error) {
 	m.log.Info("rebooting", "try", try)
 	unix.Sync()
 	return false, unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
-}
-
-// callEnded notes that the call role is gone, and its calls with it.
-func (m *machine) callEnded() {
-	m.hub.mu.Lock()
-	defer m.hub.mu.Unlock()
-	m.hub.registered, m.hub.inCall, m.hub.engaged = false, false, false
-	m.hub.tell(verbLine, lineMessage{Kind: string(sip.Unregistered), Reason: "restarted"}, uidAgent)
-	m.hub.tell(verbLine, lineMessage{Kind: string(sip.Ended)}, uidAgent)
 }

@@ -133,13 +133,25 @@ func (r *uiRole) notice(_ context.Context, q *intercom.Request) (any, error) {
 			if in.Config == nil {
 				return errors.New("no configuration")
 			}
-			r.statusIs(func(s *ui.Status) { s.Line, s.Label, s.Proven = in.Config.Lines[0].User, in.Config.Display.Label, true })
+			r.statusIs(func(s *ui.Status) { s.Line, s.Label = in.Config.Lines[0].User, in.Config.Display.Label })
 			return nil
 		})
+	case verbProof:
+		return decode(q, func(in proofMessage) error { r.proof(in); return nil })
 	case verbLine:
 		return decode(q, func(in lineMessage) error { r.line(in); return nil })
 	}
 	return nil, nil
+}
+
+// proof shows whether this phone is accepted, and what to do when it is not.
+func (r *uiRole) proof(in proofMessage) {
+	fault := ui.Fault{}
+	if !in.Proven {
+		fault = ui.Fault{What: "Refused: " + in.Why, Do: "Call your administrator. The phone tries again by itself."}
+	}
+	r.statusIs(func(s *ui.Status) { s.Proven, s.Registered = in.Proven, s.Registered && in.Proven })
+	r.events <- fault
 }
 
 // statusIs changes the idle page. Only notice's goroutine calls it.
@@ -166,7 +178,7 @@ func (r *uiRole) line(in lineMessage) {
 	case "ringing out":
 		r.events <- ui.Call{Phase: ui.Outgoing, Peer: in.Peer}
 	case "answered":
-		r.events <- ui.Call{Phase: ui.Active, Peer: in.Peer, Cipher: "SRTP"}
+		r.events <- ui.Call{Phase: ui.Active, Peer: in.Peer, Cipher: in.Suite, Codec: in.Codec}
 	case "ended":
 		r.events <- ui.Call{Peer: in.Peer, Reason: in.Reason}
 	}

@@ -90,6 +90,7 @@ func TestShortBuffers(t *testing.T) {
 }
 
 func BenchmarkEncode(b *testing.B) {
+	b.ReportAllocs()
 	pcm, code := make([]int16, 160), make([]byte, 160)
 	for i := range pcm {
 		pcm[i] = int16(i * 200)
@@ -104,6 +105,7 @@ func BenchmarkEncode(b *testing.B) {
 }
 
 func BenchmarkDecode(b *testing.B) {
+	b.ReportAllocs()
 	pcm, code := make([]int16, 160), make([]byte, 160)
 	for i := range code {
 		code[i] = byte(i)

@@ -72,6 +72,7 @@ func TestNoAllocation(t *testing.T) {
 }
 
 func BenchmarkEncode(b *testing.B) {
+	b.ReportAllocs()
 	e, pcm, code := NewEncoder(), tone(), make([]byte, 160)
 	for b.Loop() {
 		_, _ = e.Encode(code, pcm)
@@ -79,6 +80,7 @@ func BenchmarkEncode(b *testing.B) {
 }
 
 func BenchmarkDecode(b *testing.B) {
+	b.ReportAllocs()
 	d, pcm, code := NewDecoder(), tone(), make([]byte, 160)
 	for b.Loop() {
 		_, _ = d.Decode(pcm, code)

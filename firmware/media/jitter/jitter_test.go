@@ -194,6 +194,7 @@ func FuzzBuffer(f *testing.F) {
 }
 
 func BenchmarkPushPop(b *testing.B) {
+	b.ReportAllocs()
 	buf, err := New(Config{FrameTicks: 160, FrameBytes: 160})
 	if err != nil {
 		b.Fatal(err)
@@ -207,6 +208,7 @@ func BenchmarkPushPop(b *testing.B) {
 }
 
 func BenchmarkConceal(b *testing.B) {
+	b.ReportAllocs()
 	c, err := NewConcealer(16000)
 	if err != nil {
 		b.Fatal(err)

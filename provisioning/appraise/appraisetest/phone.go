@@ -52,7 +52,7 @@ type Key struct {
 func Start(t testing.TB, b Boot) *Phone {
 	t.Helper()
 	if _, err := exec.LookPath("swtpm"); err != nil {
-		if os.Getenv("CI") != "" {
+		if os.Getenv("RINGFENCE_REQUIRE") != "" {
 			t.Fatal("swtpm is not installed: run scripts/setup")
 		}
 		t.Skip("SKIP: swtpm is not installed: run scripts/setup")
@@ -220,8 +220,15 @@ func (p *Phone) wrap(handle tpm2.TPMHandle, name tpm2.TPM2BName, public *tpm2.TP
 	if err != nil {
 		return nil, err
 	}
-	return &Key{tpm: p.tpm, handle: handle, name: name, Public: tpm2.Marshal(public), pub: &ecdsa.PublicKey{
-		Curve: elliptic.P256(), X: new(big.Int).SetBytes(point.X.Buffer), Y: new(big.Int).SetBytes(point.Y.Buffer)}}, nil
+	raw := make([]byte, 65) // 0x04, X, Y: SEC 1, 2.3.3
+	raw[0] = 4
+	new(big.Int).SetBytes(point.X.Buffer).FillBytes(raw[1:33])
+	new(big.Int).SetBytes(point.Y.Buffer).FillBytes(raw[33:])
+	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), raw)
+	if err != nil {
+		return nil, fmt.Errorf("public key of the TPM: %w", err)
+	}
+	return &Key{tpm: p.tpm, handle: handle, name: name, Public: tpm2.Marshal(public), pub: pub}, nil
 }
 
 // ECDH multiplies the peer's uncompressed point, for opening a seal.

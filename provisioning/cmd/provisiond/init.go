@@ -21,6 +21,7 @@ import (
 
 	"ringfence/provisioning/ca"
 	"ringfence/provisioning/fleet/sqlstore"
+	"ringfence/provisioning/registrar"
 )
 
 const (
@@ -61,16 +62,25 @@ func runInit(ctx context.Context, args []string, stderr io.Writer) error {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	if cfg.dir == "" || cfg.Name == "" || cfg.SIPName == "" || cfg.Domain == "" {
-		return errors.New("want: init DIR --name HOST --sip-name HOST --domain DOMAIN")
+		return errors.New("want: provisiond init DIR --name HOST --sip-name HOST --domain DOMAIN [--call-server-listen ADDRESS:PORT --call-server-admin 127.0.0.1:PORT]")
+	}
+	callServer, err := callServerSite(cfg) // before anything is written: a site is never made twice
+	if err != nil {
+		return err
 	}
 	if err := makeSite(ctx, cfg); err != nil {
 		return fmt.Errorf("init %s: %w", cfg.dir, err)
 	}
-	if err := writeCallServer(cfg); err != nil {
-		return fmt.Errorf("init %s: %w", cfg.dir, err)
-	}
 	fmt.Fprintf(stderr, "site made in %s\nnext: provisiond --config %s\n      ringfence --admin %s device list\n",
 		cfg.dir, cfg.file("provisiond.toml"), cfg.file("admin.json"))
+	if callServer == nil {
+		return nil
+	}
+	dir := filepath.Join(filepath.Dir(callServer.Certificate), "kamailio")
+	if err := registrar.Write(dir, *callServer); err != nil {
+		return fmt.Errorf("init %s: %w", cfg.dir, err)
+	}
+	fmt.Fprintf(stderr, "      (cd %[1]s && OPENSSL_CONF=%[1]s/openssl.cnf kamailio -f %[1]s/kamailio.cfg -DD -E -P %[1]s/run/pid -Y %[1]s/run)\n", dir)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdh"
 	"crypto/hpke"
 	"crypto/rand"
@@ -83,48 +84,57 @@ func do(c *http.Client, method, url, kind string, body io.Reader) ([]byte, *tls.
 	return raw, rsp.TLS, err
 }
 
-// enroll gets one certificate; edit may spoil the evidence.
+// enroll gets one certificate; edit may spoil the evidence. The same request
+// again must be refused.
 func (p *phone) enroll(client *tls.Certificate, label enroll.Label, op string, edit func(*evidence.Evidence)) error {
 	c := p.connect(client)
 	defer c.CloseIdleConnections()
 	base := "https://" + p.server + enroll.PathPrefix + string(label) + "/"
-	raw, state, err := do(c, http.MethodGet, base+enroll.OpCSRAttrs, "", nil)
-	if err != nil {
-		return err
-	}
-	body, err := p.request(raw, state, label, edit)
-	if err != nil {
-		return err
-	}
-	raw, _, err = do(c, http.MethodPost, base+op, "application/pkcs10", bytes.NewReader(body))
+	body, raw, err := exchange(c, base, op, func(attrs []byte, state *tls.ConnectionState) ([]byte, error) {
+		return p.request(attrs, state, label, edit)
+	})
 	if err != nil {
 		return err
 	}
 	if _, _, err := do(c, http.MethodPost, base+op, "application/pkcs10", bytes.NewReader(body)); err == nil {
 		return errors.New("the same request was served twice on one nonce")
 	}
-	der, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(raw)))
+	issued, err := issuedBy(raw)
 	if err != nil {
 		return err
 	}
-	bundle, err := pkcs7.Parse(der)
-	if err != nil {
-		return err
-	}
-	p.certs[label] = tls.Certificate{Certificate: [][]byte{bundle.Certificates[0].Raw}, PrivateKey: p.keys[string(label)].Signer(), Leaf: bundle.Certificates[0]}
+	p.certs[label] = tls.Certificate{Certificate: [][]byte{issued.Raw}, PrivateKey: p.keys[string(label)].Signer(), Leaf: issued}
 	return nil
 }
 
+// exchange is csrattrs and an enrolment on one connection; it returns the
+// request and the answer.
+func exchange(c *http.Client, base, op string, request func([]byte, *tls.ConnectionState) ([]byte, error)) (body, raw []byte, err error) {
+	attrs, state, err := do(c, http.MethodGet, base+enroll.OpCSRAttrs, "", nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	if body, err = request(attrs, state); err != nil {
+		return nil, nil, err
+	}
+	raw, _, err = do(c, http.MethodPost, base+op, "application/pkcs10", bytes.NewReader(body))
+	return body, raw, err
+}
+
+func issuedBy(raw []byte) (*x509.Certificate, error) {
+	der, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(raw)))
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := pkcs7.Parse(der)
+	if err != nil {
+		return nil, err
+	}
+	return bundle.Certificates[0], nil
+}
+
 func (p *phone) request(attrs []byte, state *tls.ConnectionState, label enroll.Label, edit func(*evidence.Evidence)) ([]byte, error) {
-	der, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(attrs)))
-	if err != nil {
-		return nil, err
-	}
-	nonce, err := enroll.ParseCSRAttrs(der)
-	if err != nil {
-		return nil, err
-	}
-	exporter, err := state.ExportKeyingMaterial(enroll.ExporterLabel, nil, enroll.ExporterSize)
+	nonce, exporter, err := challenge(attrs, state)
 	if err != nil {
 		return nil, err
 	}
@@ -144,12 +154,29 @@ func (p *phone) request(attrs []byte, state *tls.ConnectionState, label enroll.L
 	if edit != nil {
 		edit(ev)
 	}
+	return signRequest(p.id, ev, key.Signer())
+}
+
+// challenge is what evidence must answer on a connection.
+func challenge(attrs []byte, state *tls.ConnectionState) (nonce, exporter []byte, err error) {
+	der, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(attrs)))
+	if err != nil {
+		return nil, nil, err
+	}
+	if nonce, err = enroll.ParseCSRAttrs(der); err != nil {
+		return nil, nil, err
+	}
+	exporter, err = state.ExportKeyingMaterial(enroll.ExporterLabel, nil, enroll.ExporterSize)
+	return nonce, exporter, err
+}
+
+func signRequest(id device.ID, ev *evidence.Evidence, key crypto.Signer) ([]byte, error) {
 	text, err := ev.Encode()
 	if err != nil {
 		return nil, err
 	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: string(p.id)},
-		ExtraExtensions: []pkix.Extension{{Id: enroll.OIDEvidence, Value: text}}}, key.Signer())
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: string(id)},
+		ExtraExtensions: []pkix.Extension{{Id: enroll.OIDEvidence, Value: text}}}, key)
 	return []byte(base64.StdEncoding.EncodeToString(csr)), err
 }
 

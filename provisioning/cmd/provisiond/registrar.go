@@ -31,26 +31,26 @@ func newRegistrar(cfg *config, log *slog.Logger) (callServer, error) {
 	return registrar.New(registrar.Config{Admin: admin, Domain: cfg.Domain, Log: log})
 }
 
-// writeCallServer writes DIR/kamailio, the configuration of a Kamailio that
-// only this site's phones can use.
-func writeCallServer(cfg *config) error {
+// callServerSite describes a Kamailio that only this site's phones can use;
+// nil when the flags ask for none.
+func callServerSite(cfg *config) (*registrar.Site, error) {
 	if cfg.CallServerListen == "" {
-		return nil
+		return nil, nil
 	}
 	listen, err := netip.ParseAddrPort(cfg.CallServerListen)
 	if err != nil {
-		return fmt.Errorf("call-server-listen: %w", err)
+		return nil, fmt.Errorf("--call-server-listen, such as 192.0.2.5:5061: %w", err)
 	}
 	admin, err := netip.ParseAddrPort(cfg.CallServerAdmin)
 	if err != nil {
-		return fmt.Errorf("call-server-admin: %w", err)
+		return nil, fmt.Errorf("--call-server-admin, such as 127.0.0.1:18080, is needed with --call-server-listen: %w", err)
 	}
 	dir, err := filepath.Abs(cfg.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return registrar.Write(filepath.Join(dir, "kamailio"), registrar.Site{Listen: listen, Admin: admin, Domain: cfg.Domain,
-		Certificate: filepath.Join(dir, "sip-server.pem"), Key: filepath.Join(dir, "sip-server.key"), SIPCA: filepath.Join(dir, "sip-ca.pem")})
+	return &registrar.Site{Listen: listen, Admin: admin, Domain: cfg.Domain,
+		Certificate: filepath.Join(dir, "sip-server.pem"), Key: filepath.Join(dir, "sip-server.key"), SIPCA: filepath.Join(dir, "sip-ca.pem")}, nil
 }
 
 // detached is a site without a call server: decisions are logged only.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -59,6 +60,28 @@ func freeAddress(t testing.TB) string {
 // start makes a site and runs the service as its command line does.
 func start(t testing.TB) *running {
 	t.Helper()
+	return startEvery(t, "1s")
+}
+
+// startEvery sets the interval of proofs.
+func startEvery(t testing.TB, reattest string) *running {
+	t.Helper()
+	return startBy(t, reattest, func(config string) {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- run(ctx, []string{"--config", config}, io.Discard) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("service: %v", err)
+			}
+		})
+	})
+}
+
+// startBy makes a site and has serve run the service with its configuration.
+func startBy(t testing.TB, reattest string, serve func(config string)) *running {
+	t.Helper()
 	r := &running{t: t, dir: filepath.Join(t.TempDir(), "site"), phones: freeAddress(t)}
 	back := freeAddress(t)
 	init := []string{"init", r.dir, "--name", "prov.ringfence.test", "--sip-name", "sip.ringfence.test", "--domain", "ringfence.test", "--listen", r.phones, "--admin-listen", back}
@@ -73,18 +96,10 @@ func start(t testing.TB) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "'30s'", "'1s'", 1)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "'30s'", "'"+reattest+"'", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- run(ctx, []string{"--config", path}, io.Discard) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("service: %v", err)
-		}
-	})
+	serve(path)
 	r.connect()
 	r.manufacturer()
 	return r
@@ -178,17 +193,29 @@ func (r *running) manufacturer() {
 // deliver gives p its IDevID, and the owner its manifest when listed is set.
 func (r *running) deliver(p *phone, listed bool) {
 	r.t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: device.Subject(p.id, "virt64"), URIs: []*url.URL{p.id.URN()}, NotBefore: time.Now(), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), KeyUsage: x509.KeyUsageDigitalSignature}
-	der, err := x509.CreateCertificate(rand.Reader, template, r.maker, p.keys["idevid"].PublicKey(), r.makerKey)
+	p.server, p.roots = r.phones, r.roots()
+	p.idevid = r.idevid(p.id, p.keys["idevid"].Signer())
+	if listed {
+		r.list(p.id, p.AK(), p.idevid)
+	}
+}
+
+// idevid is the manufacturer's certificate for a phone's key.
+func (r *running) idevid(id device.ID, key crypto.Signer) tls.Certificate {
+	r.t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: device.Subject(id, "virt64"), URIs: []*url.URL{id.URN()}, NotBefore: time.Now(), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), KeyUsage: x509.KeyUsageDigitalSignature}
+	der, err := x509.CreateCertificate(rand.Reader, template, r.maker, key.Public(), r.makerKey)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	p.server, p.roots = r.phones, r.roots()
-	p.idevid = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: p.keys["idevid"].Signer()}
-	if listed {
-		r.api(http.MethodPost, "/v1/manifests", factory.Manifest{Manufacturer: "Maker", Created: time.Now(), Anchors: [][]byte{r.maker.Raw},
-			Units: []factory.Unit{{Device: p.id, Model: "virt64", AK: p.AK(), IDevID: digestOf(der), Voucher: []byte("voucher")}}}, nil)
-	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// list imports the shipping manifest of one phone.
+func (r *running) list(id device.ID, ak evidence.Digest, idevid tls.Certificate) {
+	r.t.Helper()
+	r.api(http.MethodPost, "/v1/manifests", factory.Manifest{Manufacturer: "Maker", Created: time.Now(), Anchors: [][]byte{r.maker.Raw},
+		Units: []factory.Unit{{Device: id, Model: "virt64", AK: ak, IDevID: digestOf(idevid.Certificate[0]), Voucher: []byte("voucher")}}}, nil)
 }
 
 // TestLife follows one phone from the manifest to its refusal.

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -58,6 +59,28 @@ func (s *Store) Settings(ctx context.Context, scope string) (lockcfg.Settings, e
 		err = nil
 	}
 	return settings, err
+}
+
+// AllSettings implements lockcfg.Store.
+func (s *Store) AllSettings(ctx context.Context) (map[string]lockcfg.Settings, error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT scope, body FROM setting")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := make(map[string]lockcfg.Settings)
+	for rows.Next() {
+		var scope, text string
+		if err := rows.Scan(&scope, &text); err != nil {
+			return nil, err
+		}
+		settings := lockcfg.Settings{}
+		if err := json.Unmarshal([]byte(text), &settings); err != nil {
+			return nil, fmt.Errorf("settings of %s: %w", scope, err)
+		}
+		all[scope] = settings
+	}
+	return all, rows.Err()
 }
 
 // UpdateSettings implements lockcfg.Store.

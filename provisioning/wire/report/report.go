@@ -11,6 +11,10 @@ type Report struct {
 	Status *Status `json:"status,omitempty"`
 }
 
+// RadioFound is the name of the event that the service answers with a
+// challenge at once: the phone has measured the radio before it says so.
+const RadioFound = "radio.found"
+
 // Event is one audit event of the phone.
 type Event struct {
 	Time   time.Time `json:"time"`

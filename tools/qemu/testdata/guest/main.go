@@ -1,17 +1,26 @@
 // Command guest is the whole userland of the launcher's own boot test: it
 // reports keys and the hook switch, drives the lamp, paints the screen and
-// plays what the microphone hears. It is not part of any phone.
+// plays what the microphone hears, with the drivers that a phone has. It is
+// not part of any phone.
 package main
 
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
 	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ringfence/boards/virt64"
+	"ringfence/hal/audio"
+	"ringfence/hal/audio/alsa"
 )
 
 func main() {
@@ -33,6 +42,7 @@ func main() {
 	}
 	fmt.Println("guest: tpm", exists("/dev/tpm0"), "serial", exists("/dev/ttyS0"), "net", exists("/sys/class/net/eth0"), "watchdog", exists("/dev/watchdog"))
 	go factory()
+	micSwitch()
 	if err := echo(); err != nil {
 		fmt.Println("guest: sound:", err)
 	}
@@ -61,19 +71,30 @@ func factory() {
 }
 
 func paint() {
-	f, err := os.OpenFile("/dev/fb0", os.O_RDWR, 0)
+	screen, err := virt64.Board().OpenScreen()
 	if err != nil {
 		fmt.Println("guest: screen:", err)
 		return
 	}
-	row := bytes.Repeat([]byte{0x20, 0x40, 0xc0, 0}, 480)
-	for range 320 {
-		if _, err := f.Write(row); err != nil {
-			fmt.Println("guest: screen:", err)
-			break
-		}
+	picture := image.NewRGBA(image.Rectangle{Max: screen.Size()})
+	draw.Draw(picture, picture.Rect, image.NewUniform(color.RGBA{R: 0xc0, G: 0x40, B: 0x20, A: 0xff}), image.Point{}, draw.Src)
+	if err := screen.Show(picture); err != nil {
+		fmt.Println("guest: screen:", err)
+		return
 	}
-	fmt.Println("guest: painted")
+	fmt.Println("guest: painted", screen.Size())
+}
+
+// micSwitch turns the codec's microphone switch off and on again.
+func micSwitch() {
+	s, err := virt64.Board().OpenMicSwitch()
+	if err != nil {
+		fmt.Println("guest: mic switch:", err)
+		return
+	}
+	fmt.Println("guest: mic switch off:", s.Set(false))
+	fmt.Println("guest: mic switch on:", s.Set(true))
+	_ = s.Close() // nothing is written
 }
 
 func watch(f *os.File) {
@@ -93,38 +114,45 @@ func watch(f *os.File) {
 	}
 }
 
-// echo copies capture to playback, 16 kHz mono, 8 periods of 20 ms.
+// echo copies capture to playback in the format of a call.
 func echo() error {
-	capture, err := open("/dev/snd/pcmC0D0c")
+	in, out, err := sound()
 	if err != nil {
 		return err
 	}
-	playback, err := open("/dev/snd/pcmC0D0p")
-	if err != nil {
-		return err
-	}
-	period := make([]byte, 640)
-	for range 5 {
-		_ = transfer(playback, 0x40184150, period)
-	}
+	pcm := make([]int16, in.Format().Samples())
 	fmt.Println("guest: sound runs")
-	xruns := 0
 	for last := time.Now(); ; {
-		if err := transfer(capture, 0x80184151, period); err != nil {
-			xruns++
-			_ = ioctl(capture, 0x4140, nil)
-			continue
+		if err := in.Read(pcm); err != nil && !errors.Is(err, audio.ErrXrun) {
+			return err
 		}
-		if err := transfer(playback, 0x40184150, period); err != nil {
-			xruns++
-			_ = ioctl(playback, 0x4140, nil)
-			for range 5 { // without a new lead every period would be late
-				_ = transfer(playback, 0x40184150, make([]byte, len(period)))
-			}
+		if err := out.Write(pcm); err != nil && !errors.Is(err, audio.ErrXrun) {
+			return err
 		}
-		if time.Since(last) > 5*time.Second {
-			fmt.Println("guest: xruns", xruns)
+		if time.Since(last) > time.Second {
+			fmt.Printf("guest: xruns %d %d dropped %d\n", in.Stats().Xruns, out.Stats().Xruns, out.Stats().Dropped)
 			last = time.Now()
 		}
 	}
+}
+
+func sound() (*alsa.Capture, *alsa.Playback, error) {
+	board := virt64.Board()
+	capture, err := board.OpenCapture()
+	if err != nil {
+		return nil, nil, err
+	}
+	in, err := alsa.OpenCapture(capture, audio.Wideband())
+	if err != nil {
+		return nil, nil, err
+	}
+	playback, err := board.OpenPlayback()
+	if err != nil {
+		return nil, nil, errors.Join(err, in.Close())
+	}
+	out, err := alsa.OpenPlayback(playback, audio.Wideband())
+	if err != nil {
+		return nil, nil, errors.Join(err, in.Close())
+	}
+	return in, out, nil
 }
