@@ -110,6 +110,9 @@ func (c *BuildConfig) provenance(ctx context.Context, in materials, subjects map
 			{Name: "go", URI: "pkg:generic/go@" + strings.TrimPrefix(info.GoVersion, "go")},
 			{Name: "gcc", URI: "pkg:generic/gcc?version=" + strings.ReplaceAll(in.kernel.Compiler, " ", "%20")},
 		}}
+	if in.trust != nil {
+		s.Predicate.Definition.Dependencies = append(s.Predicate.Definition.Dependencies, describe("release trust", "", in.trust))
+	}
 	for _, m := range info.Deps {
 		s.Predicate.Definition.Dependencies = append(s.Predicate.Definition.Dependencies,
 			Descriptor{Name: m.Path, URI: "pkg:golang/" + m.Path + "@" + m.Version})

@@ -54,6 +54,7 @@ No keys are needed. The exit status is 0 only if all that a Secure Boot signatur
 	f.StringVar(&c.Release, "release", "", "release number, major.minor.patch")
 	f.BoolVar(&c.Test, "test", false, "it is a test image")
 	f.StringVar(&c.CommandLineExtra, "cmdline-extra", "", "more kernel parameters that it was built with")
+	f.StringVar(&c.Trust, "trust", "", "release trust that it was built with")
 	f.StringVar(&c.Program.Package, "package", "./firmware/cmd/phone", "Go package that is PID 1")
 	f.StringVar(&c.Program.Tags, "tags", "", "Go build tags that it was built with")
 	f.StringVar(&c.KernelCache, "kernel-cache", "", "kernel cache folder (default ${XDG_CACHE_HOME:-$HOME/.cache}/ringfence/kernel)")
