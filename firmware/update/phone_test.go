@@ -216,6 +216,9 @@ func (p *phone) boot(floor Floor) error {
 	if err != nil {
 		return err
 	}
+	if fell, err := slots.FellBack(); err != nil || fell { // as init does
+		return errors.Join(err, slots.Commit(), p.boot(floor))
+	}
 	if floor == nil {
 		floor = p.machine.Floor()
 	}
@@ -270,13 +273,6 @@ func (p *phone) phases() []wire.Phase {
 		out = append(out, h.Phase)
 	}
 	return out
-}
-
-func (p *phone) last() wire.Progress {
-	if len(p.heard) == 0 {
-		return wire.Progress{}
-	}
-	return p.heard[len(p.heard)-1]
 }
 
 func (p *phone) slotHolds(id slot.ID, b *build) bool {

@@ -11,6 +11,7 @@ const (
 	rootCluster  = 2
 	efiCluster   = 3
 	phoneCluster = 4 // and the next: one sector for each slot's entry
+	markCluster  = 6 // in no file, and marked as bad so that no file gets it
 	firstSlot    = 8
 	volumeID     = 0x52494e47
 	fatDate      = 44<<9 | 1<<5 | 1 // 2024-01-01
@@ -102,6 +103,7 @@ func allocation(fat, run int64) []byte {
 	put(efiCluster, end)
 	put(phoneCluster, phoneCluster+1)
 	put(phoneCluster+1, end)
+	put(markCluster, 0x0ffffff7)
 	for slot := range int64(2) {
 		first := firstSlot + slot*run
 		for c := first; c < first+run-1; c++ {

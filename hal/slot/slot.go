@@ -11,6 +11,10 @@
 // file allocation table and the boot sector are never written, so no reordering
 // of writes by cache or medium can harm them.
 //
+// A third sector, the mark, names the slot that TryOnce asked for: it tells a
+// trial from a boot in which the firmware fell back to the other slot since
+// the preferred one would not start.
+//
 // The firmware is told by two variables, each replaced by one SetVariable call,
 // which EDK II's fault-tolerant write makes atomic: BootNext (try once, UEFI
 // 2.10 section 3.1.2: removed before the entry is started) and BootOrder.
@@ -146,12 +150,30 @@ func (s *Slots) Preferred() (ID, error) {
 
 // Trial reports whether the running image was started once, by TryOnce.
 func (s *Slots) Trial() (bool, error) {
+	second, marked, err := s.second()
+	return second && marked, err
+}
+
+// FellBack reports whether the firmware started this slot because the
+// preferred one would not start. Commit makes the way straight again.
+func (s *Slots) FellBack() (bool, error) {
+	second, marked, err := s.second()
+	return second && !marked, err
+}
+
+// second says whether the running slot is not the preferred one, and whether
+// the mark names it.
+func (s *Slots) second() (second, marked bool, err error) {
 	running, err := s.Running()
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	preferred, err := s.Preferred()
-	return running != preferred, err
+	if err != nil {
+		return false, false, err
+	}
+	mark, err := s.volume.marked()
+	return running != preferred, mark == running, err
 }
 
 // Digest returns the SHA-256 and length of the image in a slot; a slot
@@ -183,6 +205,9 @@ func (s *Slots) TryOnce() error {
 	if s.volume.files[idle].size == 0 {
 		return fmt.Errorf("try slot %s: %w", idle, fs.ErrNotExist)
 	}
+	if err := s.volume.mark(idle); err != nil {
+		return fmt.Errorf("try slot %s: %w", idle, err)
+	}
 	return s.set("BootNext", []uint16{idle.Entry()})
 }
 
@@ -203,10 +228,12 @@ func (s *Slots) Commit() error {
 			order = append(order, n)
 		}
 	}
-	if len(old) > 0 && old[0] == order[0] {
-		return nil // flash wears out
+	if len(old) == 0 || old[0] != order[0] { // flash wears out
+		if err := s.set("BootOrder", order); err != nil {
+			return err
+		}
 	}
-	return s.set("BootOrder", order)
+	return s.volume.mark(0)
 }
 
 // idle is the slot that may be written.

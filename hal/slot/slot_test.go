@@ -99,6 +99,42 @@ func TestTryOnceAndCommit(t *testing.T) {
 	}
 }
 
+// TestFallsBack: a committed image that rots is left for the other one, which
+// is preferred from then on and is not on trial.
+func TestFallsBack(t *testing.T) {
+	one, two := image(1, 3000), image(2, 4000)
+	m, s := flashed(t, one)
+	if err := s.Write(bytes.NewReader(two), int64(len(two)), sha256.Sum256(two)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.TryOnce(); err != nil {
+		t.Fatal(err)
+	}
+	s = boot(t, m, slot.B, one, two)
+	if trial, err := s.Trial(); err != nil || !trial {
+		t.Errorf("Trial() = %v, %v after TryOnce", trial, err)
+	}
+	if err := s.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	s = boot(t, m, slot.A, one) // two is no longer what was signed
+	trial, err := s.Trial()
+	fell, err2 := s.FellBack()
+	if trial || !fell || err != nil || err2 != nil {
+		t.Errorf("Trial() = %v, %v, FellBack() = %v, %v, want false and true", trial, err, fell, err2)
+	}
+	if err := s.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	s = boot(t, m, slot.A, one)
+	if fell, err := s.FellBack(); fell || err != nil {
+		t.Errorf("FellBack() = %v, %v after Commit", fell, err)
+	}
+	if err := move(m, one, two); err != nil {
+		t.Errorf("repairing the slot: %v", err)
+	}
+}
+
 func TestWriteRefuses(t *testing.T) {
 	one, two := image(1, 5000), image(2, 6000)
 	for _, tt := range []struct {

@@ -26,6 +26,7 @@ type file struct {
 
 type volume struct {
 	disk  Disk
+	trial int64 // byte offset of the mark
 	files map[ID]*file
 }
 
@@ -51,7 +52,7 @@ func openVolume(disk Disk) (*volume, error) {
 		}
 		directory = e.cluster
 	}
-	v := &volume{disk, map[ID]*file{}}
+	v := &volume{disk: disk, trial: g.offset(markCluster), files: map[ID]*file{}}
 	for _, id := range []ID{A, B} {
 		if v.files[id], err = g.slot(disk, directory, id); err != nil {
 			return nil, fmt.Errorf("slot %s: %w", id, err)

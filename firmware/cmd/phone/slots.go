@@ -46,8 +46,24 @@ func (m *machine) openSlots(context.Context) error {
 	m.log.Info("slot", "running", running, "trial", trial)
 	if trial {
 		m.work.Go(m.watchTrial)
+		return nil
 	}
-	return nil
+	return m.straighten(s)
+}
+
+// straighten prefers the running slot when the firmware could not start the
+// other, and reboots: the failed attempt stands in PCR 4 of every boot that
+// goes this way, and its evidence would be refused.
+func (m *machine) straighten(s *slot.Slots) error {
+	fell, err := s.FellBack()
+	if err != nil || !fell {
+		return err
+	}
+	if err := s.Commit(); err != nil {
+		return err
+	}
+	m.log.Warn("the preferred slot did not start; rebooting into this one")
+	return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 }
 
 // watchTrial reboots a phone whose new image was not committed in time: the
