@@ -57,6 +57,11 @@ func underOldSignature(signed string, unsigned, altered []byte) ([]byte, error) 
 // Reflash replaces the image in slot A of the phone's disk, as somebody with
 // the disk in hand would. The phone must be off.
 func (p *Phone) Reflash(_ context.Context, path string) error {
+	return p.ReflashSlot(image.SlotA, path)
+}
+
+// ReflashSlot is Reflash for either slot.
+func (p *Phone) ReflashSlot(slot image.Slot, path string) error {
 	if p.Machine != nil {
 		return fmt.Errorf("phone %s is on", p.Name)
 	}
@@ -64,7 +69,7 @@ func (p *Phone) Reflash(_ context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	return image.Reflash(p.Disk(), image.SlotA, raw)
+	return image.Reflash(p.Disk(), slot, raw)
 }
 
 // CopyDisk copies a disk image, keeping its holes.
