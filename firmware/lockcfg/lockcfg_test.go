@@ -118,8 +118,14 @@ func (b *bench) seal(t *testing.T, c *lock.Config) []byte {
 // sealRaw seals a payload that lock.Seal would refuse to make.
 func (b *bench) sealRaw(t *testing.T, payload []byte, signer *x509.Certificate, key *ecdsa.PrivateKey) []byte {
 	t.Helper()
+	return b.sealOther(t, payload, payload, signer, key)
+}
+
+// sealOther signs one payload and sends another under that signature.
+func (b *bench) sealOther(t *testing.T, signed, payload []byte, signer *x509.Certificate, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
 	digest := crypto.SHA256.New()
-	digest.Write(dsse.PAE(lock.PayloadType, payload))
+	digest.Write(dsse.PAE(lock.PayloadType, signed))
 	sig, err := ecdsa.SignASN1(rand.Reader, key, digest.Sum(nil))
 	if err != nil {
 		t.Fatal(err)
@@ -182,6 +188,7 @@ func TestReceiveRefuses(t *testing.T) {
 		}(), lock.ErrSeal},
 		{"signature: foreign signer", b.sealRaw(t, good, forged, forgedKey), lock.ErrSignature},
 		{"signature: not by the key", b.sealRaw(t, good, b.signer, forgedKey), lock.ErrSignature},
+		{"signature: one byte", b.sealOther(t, good, payload(t, func(c *lock.Config) { c.Lines[0].User = "101" }), b.signer, b.signerKey), lock.ErrSignature},
 		{"version: the same", b.seal(t, config(5)), lock.ErrVersion},
 		{"version: older", b.seal(t, config(4)), lock.ErrVersion},
 		{"recipient", b.sealRaw(t, payload(t, func(c *lock.Config) { c.Device = "RF-000002" }), b.signer, b.signerKey), lock.ErrRecipient},

@@ -58,16 +58,12 @@ func newWorld(t *testing.T, n, quorum int) *world {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := &party{key: key, state: filepath.Join(t.TempDir(), "state.json")}
-		if err := witness.InitState(p.state); err != nil {
-			t.Fatal(err)
-		}
 		vkey, err := key.WitnessKey()
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.server = httptest.NewUnstartedServer(nil)
-		list = append(list, translog.Witness{Key: vkey, URL: "http://" + p.server.Listener.Addr().String()})
+		p := newParty(t, key)
+		list = append(list, translog.Witness{Key: vkey, URL: p.url()})
 		w.parties = append(w.parties, p)
 	}
 	var err error
@@ -83,6 +79,18 @@ func newWorld(t *testing.T, n, quorum int) *world {
 	w.config.Interval, w.config.Timeout = 100*time.Millisecond, 10*time.Second
 	return w
 }
+
+// newParty makes a witness with an empty memory; start starts it.
+func newParty(t *testing.T, key notekey.Key) *party {
+	t.Helper()
+	p := &party{key: key, state: filepath.Join(t.TempDir(), "state.json"), server: httptest.NewUnstartedServer(nil)}
+	if err := witness.InitState(p.state); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *party) url() string { return "http://" + p.server.Listener.Addr().String() }
 
 func (p *party) start(t *testing.T, logs ...string) {
 	t.Helper()
@@ -119,7 +127,12 @@ func (w *world) open(t *testing.T) *translog.Log {
 // leaves reads the log as a monitor does, which also recomputes its tree.
 func (w *world) leaves(t *testing.T, trust *release.Trust) []release.Entry {
 	t.Helper()
-	from, err := translog.NewSource(translog.Tiles(w.dir), nil)
+	return leavesOf(t, translog.Tiles(w.dir), trust)
+}
+
+func leavesOf(t *testing.T, dir string, trust *release.Trust) []release.Entry {
+	t.Helper()
+	from, err := translog.NewSource(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ringfence/provisioning/wire/report"
 	"ringfence/tools/lab"
@@ -152,15 +155,42 @@ func (s *spine) radioAppears(t *testing.T, p *lab.Phone) {
 	within(t, time.Minute, func(ctx context.Context) error { return p.Lab(ctx, "vhci", nil) })
 	expect(t, p, time.Minute, `ringfence init: radio found [^\r\n]*bluetooth`)
 	s.refusedFor(t, p, "bluetooth")
-	expect(t, p, time.Minute, `ringfence call: line kind=unregistered`)
+	expect(t, p, time.Minute, `ringfence call: line stopped`)
+	s.radiosBlocked(t, p)
+}
+
+// radiosBlocked asks the kernel: every radio that is left is blocked, and no
+// interface stands on one.
+func (s *spine) radiosBlocked(t *testing.T, p *lab.Phone) {
+	t.Helper()
+	blocks := map[string]string{}
+	within(t, time.Minute, func(ctx context.Context) error { return p.Lab(ctx, "rfkill", &blocks) })
+	if len(blocks) == 0 {
+		t.Error("the kernel knows no radio switch: this test image proves nothing")
+	}
+	for name, soft := range blocks {
+		if soft != "1" {
+			t.Errorf("radio %s has soft block %q, want 1", name, soft)
+		}
+	}
+	flags := map[string]string{}
+	within(t, time.Minute, func(ctx context.Context) error { return p.Lab(ctx, "interfaces", &flags) })
+	for name, text := range flags {
+		value, err := strconv.ParseUint(text, 0, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// hwsim0 is the simulator's own monitor: it stands on no radio and cannot be deleted.
+		if name != "lo" && name != "eth0" && (name != "hwsim0" || value&unix.IFF_UP != 0) {
+			t.Errorf("interface %s (flags %s) of a radio is still there", name, text)
+		}
+	}
 }
 
 func (s *spine) radioAtBoot(t *testing.T, p *lab.Phone) {
 	expect(t, p, bootLimit, `ringfence init: radio found [^\r\n]*phy0`)
-	s.refusedFor(t, p, "ieee80211")
-	var interfaces []string
-	within(t, time.Minute, func(ctx context.Context) error { return p.Lab(ctx, "hwsim", &interfaces) })
-	t.Logf("wireless hardware that is left: %v", interfaces)
+	s.refusedFor(t, p, "wlan:phy0")
+	s.radiosBlocked(t, p)
 	if strings.Contains(p.Machine.Console().Text(), "stage name=registered") {
 		t.Error("a phone with a radio registered")
 	}

@@ -120,6 +120,10 @@ func (c *VerifyConfig) rebuild(ctx context.Context) ([]byte, error) {
 	if _, err := MachineOf(c.Board); err != nil {
 		return nil, err
 	}
+	trust, err := c.trust()
+	if err != nil {
+		return nil, err
+	}
 	c.Progress.say("image: building %s", program.Package)
 	init, err := BuildProgram(ctx, program)
 	if err != nil {
@@ -138,7 +142,7 @@ func (c *VerifyConfig) rebuild(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.unsigned(materials{stub: stub, image: raw, init: init})
+	return c.unsigned(materials{stub: stub, image: raw, init: init, trust: trust})
 }
 
 // splitImage takes an image apart. The signature is in none of the parts.

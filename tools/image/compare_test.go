@@ -87,6 +87,7 @@ func TestCompare(t *testing.T) {
 		{"command line", testUKI(t, func(p *Parts) { p.CommandLine = "debug" }), []string{"command line"}},
 		{"os-release", testUKI(t, func(p *Parts) { p.OSRelease = "ID=y\n" }), []string{"os-release"}},
 		{"program", testUKI(t, func(p *Parts) { p.Initramfs = Initramfs([]byte("the pr0gram"), nil) }), []string{"initramfs", "initramfs: init"}},
+		{"release trust", testUKI(t, func(p *Parts) { p.Initramfs = Initramfs([]byte("the program"), []byte("{}")) }), []string{"initramfs", "initramfs: release-trust.json"}},
 		{"archive", testUKI(t, func(p *Parts) { p.Initramfs = append(p.Initramfs, 0) }), []string{"initramfs"}},
 		{"no archive", testUKI(t, func(p *Parts) { p.Initramfs = []byte("rubbish") }), []string{"initramfs", "initramfs: init"}},
 		{"stub", testUKI(t, func(p *Parts) { p.Stub[0x400] ^= 1 }), []string{"stub section .text"}},

@@ -12,7 +12,7 @@ import (
 
 func newImageCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Build the kernel and the signed image of a board"}
-	cmd.AddCommand(newImageKernelCommand(), newImageBuildCommand(), newImageVerifyCommand())
+	cmd.AddCommand(newImageKernelCommand(), newImageStubCommand(), newImageBuildCommand(), newImageVerifyCommand())
 	return cmd
 }
 
@@ -40,6 +40,23 @@ func newImageKernelCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&c.Rebuild, "rebuild", false, "build again and require the same bits")
 	cmd.Flags().StringVar(&c.CacheDir, "cache", "", "cache folder (default ${XDG_CACHE_HOME:-$HOME/.cache}/ringfence/kernel)")
 	return cmd
+}
+
+// newImageStubCommand is for scripts/setup: what runs in a namespace of its own
+// has no network to fetch anything from.
+func newImageStubCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "stub",
+		Short: "Fetch the boot stub of arm64 images from Debian, or find it in the cache",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			stub, err := image.FetchStub(cmd.Context(), "", progress(cmd.ErrOrStderr()))
+			if err != nil {
+				return err
+			}
+			return report(cmd, map[string]string{"version": stub.Version}, "boot stub "+stub.Version)
+		},
+	}
 }
 
 func progress(w io.Writer) image.Progress {

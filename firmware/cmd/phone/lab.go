@@ -108,8 +108,10 @@ func (r *labRole) obey(ctx context.Context, words []string) (any, error) {
 		return l.Addr().String(), nil
 	case "vhci":
 		return nil, r.keepOpen("/dev/vhci", []byte{0xff, 0}) // create a primary controller
-	case "hwsim":
-		return filepath.Glob("/sys/class/ieee80211/*")
+	case "interfaces":
+		return attributes("/sys/class/net/*/flags")
+	case "rfkill":
+		return attributes("/sys/class/rfkill/*/soft")
 	case "pcr":
 		return r.pcrs()
 	case "boot":
@@ -135,6 +137,23 @@ func (r *labRole) keepOpen(path string, first []byte) error {
 	}
 	r.kept = append(r.kept, f)
 	return nil
+}
+
+// attributes reads one sysfs attribute of every device that the pattern names.
+func attributes(pattern string) (any, error) {
+	paths, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	for _, p := range paths {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return nil, err
+		}
+		values[filepath.Base(filepath.Dir(p))] = strings.TrimSpace(string(text))
+	}
+	return values, nil
 }
 
 // holders names every process that has the file open.

@@ -392,3 +392,13 @@ func FuzzVerifyProof(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkVerifyProof(b *testing.B) {
+	l := newLab(b, 2)
+	good := l.prove(b, 2, 0, 1)
+	for b.Loop() {
+		if err := release.VerifyProof(good, entry(2), l.trust); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
