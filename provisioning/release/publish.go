@@ -369,9 +369,9 @@ func (r *Repository) Released() ([]ImageSummary, error) {
 	return out, nil
 }
 
-// Bundles writes the signers' bundles and public keys of an image, and the
-// trusted root that cosign wants, into a folder under the image's own name.
-func (r *Repository) Bundles(target, dir string) error {
+// Export writes an image under its own name into a folder, with its signers'
+// bundles and public keys and the trusted root that cosign wants.
+func (r *Repository) Export(target, dir string) error {
 	st, err := r.load()
 	if err != nil {
 		return err
@@ -383,6 +383,9 @@ func (r *Repository) Bundles(target, dir string) error {
 	}
 	if len(found) == 0 {
 		return fmt.Errorf("no published image %s with bundles", target)
+	}
+	if err := r.exportImage(st, target, dir); err != nil {
+		return err
 	}
 	for _, file := range found {
 		raw, err := os.ReadFile(file)
@@ -400,4 +403,22 @@ func (r *Repository) Bundles(target, dir string) error {
 		}
 	}
 	return writeFile(filepath.Join(dir, "trusted_root.json"), TrustedRoot())
+}
+
+func (r *Repository) exportImage(st *state, target, dir string) error {
+	for _, md := range st.roles {
+		file := md.Signed.Targets[target]
+		if file == nil {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(r.dir, targetsDir, prefixed(target, file)))
+		if err != nil {
+			return err
+		}
+		if err := file.VerifyLengthHashes(content); err != nil {
+			return fmt.Errorf("%s on this disk: %w", target, err)
+		}
+		return writeFile(filepath.Join(dir, path.Base(target)), content)
+	}
+	return fmt.Errorf("%s is not published", target)
 }

@@ -315,6 +315,20 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
+func TestRenewal(t *testing.T) {
+	w := newWorld(t)
+	w.released("1.1.0", 2)
+	w.now = w.now.Add(300 * 24 * time.Hour)
+	p, err := w.repo.ProposeSigners("acme", "virt64", 0, Change{Now: w.now})
+	w.must(err)
+	w.must(w.publish(w.sign(p, "olga", "omar", "dora", "finn"), nil))
+	later := w.now.Add(100 * 24 * time.Hour) // after the first documents' end
+	w.must(w.repo.Refresh(t.Context(), password, later))
+	if err := w.judge(w.first, target("1.1.0"), later); err != nil {
+		t.Errorf("after the renewal: %v", err)
+	}
+}
+
 func TestOnlineKeyRotation(t *testing.T) {
 	w := newWorld(t)
 	w.released("1.1.0", 2)
@@ -399,19 +413,38 @@ func TestShow(t *testing.T) {
 	}
 }
 
-func FuzzParseProposal(f *testing.F) {
-	w := newWorld(f)
-	p, err := w.propose("1.1.0", 2)
+// seeds are a setup and a release on top of it, made without a repository.
+func seeds(t testing.TB) [][]byte {
+	t.Helper()
+	w := &world{t: t, signers: map[string]*Signer{}, now: time.Now()}
+	setup, err := NewSetup(Setup{Owners: []Person{w.person("olga"), w.person("omar"), w.person("otto")}, Snapshot: w.person("s"), Timestamp: w.person("t"),
+		Now: w.now, Delegations: []Delegation{{Manufacturer: "acme", Model: "virt64", Threshold: 2, Signers: []Person{w.person("dora"), w.person("erin")}}}})
 	w.must(err)
-	raw, err := w.sign(p, "dora").Marshal()
+	setup = w.sign(setup, "olga", "omar")
+	o, err := setup.open()
 	w.must(err)
-	f.Add(raw)
-	if p, err = w.repo.ProposeOwners(Change{Remove: []string{"olga"}, Add: []Person{w.person("oona")}, Now: w.now}); err == nil {
-		raw, err = p.Marshal()
+	st := (&state{roles: map[string]*metadata.Metadata[metadata.TargetsType]{}}).after(o)
+	st.rootRaw, st.targetsRaw = setup.Documents[0].Metadata, setup.Documents[1].Metadata
+	md := st.nextRole("acme-virt64", w.now)
+	custom, err := json.Marshal(wire.Custom{Model: "virt64", Hardware: []string{"a"}, Release: "1.1.0", Sequence: 2, Reference: "acme/virt64/1.1.0/r"})
+	w.must(err)
+	md.Signed.Targets[target("1.1.0")] = targetFile(image("1.1.0"), custom)
+	md.Signed.Targets["acme/virt64/1.1.0/r"] = targetFile([]byte("r"), nil)
+	p, err := newProposal(st, &Image{Target: target("1.1.0"), Reference: []byte("r")}, nil, nil, map[string]*metadata.Metadata[metadata.TargetsType]{"acme-virt64": md})
+	w.must(err)
+	var out [][]byte
+	for _, p := range []*Proposal{setup, w.sign(p, "dora")} {
+		raw, err := p.Marshal()
+		w.must(err)
+		out = append(out, raw)
 	}
-	w.must(err)
-	f.Add(raw)
-	f.Add([]byte(`{"schema":1}`))
+	return out
+}
+
+func FuzzParseProposal(f *testing.F) {
+	for _, raw := range seeds(f) {
+		f.Add(raw)
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		p, err := ParseProposal(raw)
 		if err != nil {

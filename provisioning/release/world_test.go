@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,11 +70,23 @@ func (w *world) must(err error) {
 	}
 }
 
-// keyFile makes an encrypted key file in the repository's folder.
+// onlineKeys are made once: encrypting a key takes its time.
+var onlineKeys = sync.OnceValue(func() map[string][2][]byte {
+	keys := map[string][2][]byte{}
+	for _, name := range []string{"snapshot", "timestamp", "timestamp2"} {
+		private, public, err := NewKey([]byte("secret"))
+		if err != nil {
+			panic(err)
+		}
+		keys[name] = [2][]byte{private, public}
+	}
+	return keys
+})
+
+// keyFile puts an encrypted key file into the repository's folder.
 func (w *world) keyFile(name string) Person {
 	w.t.Helper()
-	private, public, err := NewKey([]byte("secret"))
-	w.must(err)
+	private, public := onlineKeys()[name][0], onlineKeys()[name][1]
 	w.must(os.WriteFile(filepath.Join(w.dir, name+".key"), private, 0o600))
 	key, err := ParsePublicPEM(public)
 	w.must(err)

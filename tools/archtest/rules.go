@@ -45,6 +45,7 @@ func importRules() []importRule {
 			"github.com/thesyncim/gopus", "golang.org/x/crypto", "golang.org/x/sys"}, std: []string{"net/http"}},
 		{from: "firmware/cmd/**", ours: []string{"firmware/**", "boards/**", "hal/**", wire}, modules: phoneModules()},
 		{from: "firmware/**", ours: []string{"firmware/**", "!firmware/cmd/**", "hal", "hal/audio", wire}, modules: phoneModules()},
+		{from: "tools/sigstore-kms-pkcs11", ours: []string{"provisioning/release"}, modules: []string{"github.com/sigstore/sigstore", "github.com/miekg/pkcs11"}},
 		{from: "tools/ringfence/**", ours: []string{"**"}, modules: []string{"*"}},
 		{from: "tools/**", ours: []string{"**"}, modules: []string{"*", "!github.com/sigstore"}},
 	}

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -196,20 +195,12 @@ func (u *Updates) Close() error {
 }
 
 // ServeUpdates has the site's provisioning service offer the repository. It
-// counts from the next start of provisiond on.
+// is for once, and counts from the next start of provisiond on.
 func (s *Site) ServeUpdates(dir string) error {
 	path := filepath.Join(s.Dir, "provisiond.toml")
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	const setting = "update_repository = "
-	var out []byte
-	for line := range bytes.Lines(raw) {
-		if bytes.HasPrefix(line, []byte(setting)) {
-			line = fmt.Appendf(nil, "%s%q\n", setting, dir)
-		}
-		out = append(out, line...)
-	}
-	return os.WriteFile(path, out, 0o600)
+	return os.WriteFile(path, append(fmt.Appendf(nil, "releases = %q\n", dir), raw...), 0o600)
 }

@@ -8,6 +8,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newManufacturerCommand(),
 		newImageCommand(),
+		newReleaseCommand(),
 		newFlashCommand(),
 		newFactoryCommand(),
 		newVoucherCommand(),

@@ -147,7 +147,7 @@ func (c *Client) RootVersion() int64 {
 func (c *Client) roots(ctx context.Context, set *trustedmetadata.TrustedMetadata) error {
 	next := func() string { return strconv.FormatInt(set.Root.Signed.Version+1, 10) + ".root" }
 	for range maxRotations {
-		data, err := c.load(next())
+		data, err := c.c.Store.Load(next())
 		if err != nil || checkRoot(data) != nil {
 			break
 		}
@@ -170,8 +170,9 @@ func (c *Client) roots(ctx context.Context, set *trustedmetadata.TrustedMetadata
 		if _, err := set.UpdateRoot(data); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		if err := c.save(name, data); err != nil {
-			return err
+		// Without ending, so that files named .json are the newest of each role.
+		if err := c.c.Store.Save(name, data); err != nil {
+			return fmt.Errorf("keep %s: %w", name, err)
 		}
 		if err := c.save(metadata.ROOT, data); err != nil {
 			return err

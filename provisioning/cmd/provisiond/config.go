@@ -32,8 +32,7 @@ type config struct {
 	CanaryAbove     int    `toml:"rollout_canary_above" comment:"a rollout to more phones must start with a small ring that soaks"`
 	CanaryAtMost    int    `toml:"rollout_canary_at_most" comment:"phones in that ring"`
 	ApprovalAbove   int    `toml:"rollout_approval_above" comment:"a rollout to more phones needs a second operator"`
-
-	Repository string `toml:"update_repository" comment:"folder of the update repository (ringfence release), relative to this file; empty: no updates"`
+	Releases        string `toml:"releases,omitempty" comment:"update repository (ringfence release init), relative to this file; empty: none is served"`
 
 	// CallServerListen is asked for by init only: the address that the
 	// generated Kamailio configuration serves phones on.

@@ -134,11 +134,11 @@ func wireUp(cfg *config, store *sqlstore.Store, calls push.Registrar, rollouts *
 	if err != nil {
 		return fail(err)
 	}
-	front, _, err := withUpdates(cfg, keys.management.Pool(), devices, enrolment) // open until the process ends
+	web, err := withReleases(cfg, keys.management.Pool(), enrolment)
 	if err != nil {
 		return fail(err)
 	}
-	phones, err := server.New(server.Config{Certificate: *keys.server, HTTP: front, ConnContext: est.ConnContext,
+	phones, err := server.New(server.Config{Certificate: *keys.server, HTTP: web, ConnContext: est.ConnContext,
 		StreamProtocol: wire.ALPN, Streams: streams.Serve, MaxConns: cfg.MaxConnections, Log: log})
 	if err != nil {
 		return fail(err)
