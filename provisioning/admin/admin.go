@@ -47,7 +47,7 @@ type Streams interface {
 	Refused(ctx context.Context, id device.ID, reason string)
 }
 
-// Config is what a Handler needs; every field is required.
+// Config is what a Handler needs; every field is required unless it says so.
 type Config struct {
 	Fleet   *fleet.Fleet
 	Trust   *trust.Trust

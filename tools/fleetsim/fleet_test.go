@@ -50,7 +50,7 @@ func (s *site) run(profile, want string, args ...string) string {
 }
 
 func start(release string, more ...string) []string {
-	return append([]string{"rollout", "start", release, "--model", string(model), "--limit", "20s", "--wait", "5s", "--soak", "1s"}, more...)
+	return append([]string{"rollout", "start", release, "--model", string(model), "--target", "fleetsim/" + release + "/phone.efi", "--limit", "20s", "--wait", "5s", "--soak", "1s"}, more...)
 }
 
 // TestFleet: a clean rollout to a thousand phones that outlives a crash of the
@@ -60,7 +60,7 @@ func TestFleet(t *testing.T) {
 		t.Skip("a thousand phones take a minute")
 	}
 	s := newSite(t)
-	f, m := s.newPhones(fleetSize, time.Second)
+	f, m := s.newPhones(fleetSize, 500*time.Millisecond)
 	s.refusals(m)
 	s.clean()
 	must(t, s.owner.importReference(t.Context(), m, "1.2.0"))
@@ -159,8 +159,8 @@ func (s *site) silence(f *fleet) {
 func (s *site) plan() string {
 	s.t.Helper()
 	path := s.dir + "/plan.json"
-	text := `[{"name":"canary","count":20,"threshold":80,"soak":"1s","limit":"15s","wait":"5s"},
-		{"name":"rest","percent":100,"threshold":99,"soak":"1s","limit":"15s","wait":"5s","parallel":20}]`
+	text := `[{"name":"canary","count":20,"threshold":80,"soak":"1s","limit":"10s","wait":"5s"},
+		{"name":"rest","percent":100,"threshold":99,"soak":"1s","limit":"10s","wait":"5s","parallel":20}]`
 	must(s.t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }

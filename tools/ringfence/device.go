@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ringfence/provisioning/admin"
+	"ringfence/provisioning/fleet"
 )
 
 // newDeviceCommand is "ringfence device ...".
@@ -53,10 +54,18 @@ func newStatusCommand() *cobra.Command {
 func showDevices(w io.Writer, devices []admin.Device) {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	defer table.Flush()
-	fmt.Fprintln(table, "DEVICE\tMODEL\tSTATE\tRELEASE\tCONFIG\tCONNECTED\tREASON")
+	fmt.Fprintln(table, "DEVICE\tMODEL\tSTATE\tRELEASE\tUPDATE\tCONFIG\tCONNECTED\tREASON")
 	for _, d := range devices {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%t\t%s\n", d.ID, d.Model, d.State, d.Release, d.ConfigSeen, d.Connected, d.Reason)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%t\t%s\n", d.ID, d.Model, d.State, d.Release, updateText(d.Update), d.ConfigSeen, d.Connected, d.Reason)
 	}
+}
+
+// updateText says what a phone last said of an update.
+func updateText(u *fleet.Update) string {
+	if u == nil {
+		return "-"
+	}
+	return u.Release + " " + string(u.Phase)
 }
 
 func showDevice(w io.Writer, d admin.Device) {

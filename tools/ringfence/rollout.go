@@ -48,7 +48,7 @@ func newRolloutStart() *cobra.Command {
 	cmd := &cobra.Command{Use: "start RELEASE", Short: "Start to bring a release to phones", Args: cobra.ExactArgs(1),
 		Long: `Start to bring a release to phones, ring by ring. A ring goes on to the next when its threshold of phones committed and
 it has soaked; it halts by itself when more phones fail than the threshold allows. A phone that says nothing within the limit has failed.`,
-		Example: `  ringfence rollout start 1.1.0 --target virt64/1.1.0/phone.efi \
+		Example: `  ringfence rollout start 1.1.0 --target acme/virt64/1.1.0/phone.efi \
     --ring lab=RF-0001,RF-0002 --ring canary=20 --ring early=25% --ring rest=100%`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			plan, err := f.plan(args[0])
@@ -70,7 +70,7 @@ it has soaked; it halts by itself when more phones fail than the threshold allow
 			return watchRollout(cmd, id)
 		}}
 	cmd.Flags().StringVar(&f.model, "model", "virt64", "model of the phones")
-	cmd.Flags().StringVar(&f.target, "target", "", "path of the image in the update repository (default MODEL/RELEASE/phone.efi)")
+	cmd.Flags().StringVar(&f.target, "target", "", "path of the image in the update repository, as ringfence release show prints it")
 	cmd.Flags().StringVar(&f.file, "plan", "", "JSON file with the rings, in place of --ring and what belongs to it")
 	cmd.Flags().StringArrayVar(&f.rings, "ring", nil, "NAME=COUNT, NAME=PERCENT% or NAME=DEVICE,DEVICE...; one after the other (default all=100%)")
 	cmd.Flags().IntVar(&f.threshold, "threshold", 99, "percent of a ring's phones that must commit")
@@ -79,14 +79,12 @@ it has soaked; it halts by itself when more phones fail than the threshold allow
 	cmd.Flags().DurationVar(&f.limit, "limit", 30*time.Minute, "time a phone has to commit")
 	cmd.Flags().DurationVar(&f.wait, "wait", 24*time.Hour, "time a ring waits for phones that are not connected")
 	cmd.Flags().BoolVar(&watch, "watch", false, "follow it until it ends or halts (not with --json)")
+	_ = cmd.MarkFlagRequired("target") // errs only for a flag that does not exist
 	return cmd
 }
 
 func (f *rolloutFlags) plan(version string) (*rollout.Plan, error) {
 	plan := &rollout.Plan{Release: version, Model: device.Model(f.model), Target: f.target}
-	if plan.Target == "" {
-		plan.Target = f.model + "/" + version + "/phone.efi"
-	}
 	if f.file != "" {
 		raw, err := os.ReadFile(f.file)
 		if err != nil {

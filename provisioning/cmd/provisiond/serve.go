@@ -143,8 +143,8 @@ func wireUp(cfg *config, store *sqlstore.Store, calls push.Registrar, rollouts *
 	if err != nil {
 		return fail(err)
 	}
-	api, err := admin.New(admin.Config{Fleet: devices, Trust: makers, Maker: maker, History: store, Streams: streams, Rollouts: rollouts,
-		Clients: keys.admin.Pool(), Log: log})
+	api, err := admin.New(admin.Config{Fleet: devices, Trust: makers, Maker: maker, History: store, Streams: streams,
+		Rollouts: rollouts, Clients: keys.admin.Pool(), Log: log})
 	if err != nil {
 		return fail(err)
 	}
