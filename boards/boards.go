@@ -11,6 +11,7 @@ import (
 	"ringfence/hal/audio"
 	"ringfence/hal/display"
 	"ringfence/hal/input"
+	"ringfence/hal/slot"
 	"ringfence/hal/tpm"
 )
 
@@ -43,6 +44,11 @@ type Board struct {
 	OpenMicSwitch func() (audio.Switch, error)
 	// OpenWatchdog is for PID 1; it is armed by opening.
 	OpenWatchdog func() (hal.Watchdog, error)
+	// OpenSlots are the two image slots, for PID 1: whoever writes there decides
+	// what the phone boots.
+	OpenSlots func() (*slot.Slots, error)
+	// Hardware is the revision of this unit's hardware, as releases name it.
+	Hardware string
 	// OpenRadioBlock is for PID 1.
 	OpenRadioBlock func() (RadioBlock, error)
 	// Nodes names the device files that a role may open, by role; PID 1 gives

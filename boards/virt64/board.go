@@ -20,6 +20,7 @@ import (
 	"ringfence/hal/input"
 	"ringfence/hal/leds"
 	"ringfence/hal/rfkill"
+	"ringfence/hal/slot"
 	"ringfence/hal/tpm"
 	"ringfence/hal/uart"
 	"ringfence/hal/watchdog"
@@ -52,6 +53,8 @@ func Board() boards.Board {
 		OpenMicLamp:     func() (hal.Lamp, error) { return leds.Open("/sys/class/leds/mic:red") },
 		OpenMicSwitch:   openMicSwitch,
 		OpenWatchdog:    func() (hal.Watchdog, error) { return watchdog.Open("/dev/watchdog", watchdogSeconds) },
+		OpenSlots:       openSlots,
+		Hardware:        "r1",
 		OpenRadioBlock:  func() (boards.RadioBlock, error) { return rfkill.Open("/dev/rfkill") },
 		OpenFactoryLine: func() (io.ReadWriteCloser, error) { return uart.Open(line, uart.Baud) },
 		Nodes:           nodes,
@@ -64,6 +67,23 @@ func openTPM() (*tpm.Device, error) {
 		return nil, errors.Join(err, hal.ErrAbsent)
 	}
 	return d, err
+}
+
+// openSlots opens the ESP, which nobody mounts, and the UEFI variables.
+func openSlots() (*slot.Slots, error) {
+	path, err := slot.FindPartition("/sys/class/block", "/dev", "esp")
+	if err != nil {
+		return nil, err
+	}
+	disk, err := slot.OpenDevice(path)
+	if err != nil {
+		return nil, err
+	}
+	slots, err := slot.New(disk, slot.EFIVars{Dir: "/sys/firmware/efi/efivars"})
+	if err != nil {
+		return nil, errors.Join(err, disk.Close())
+	}
+	return slots, nil
 }
 
 func device(path string, flags int) (*os.File, error) {

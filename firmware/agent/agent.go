@@ -23,6 +23,7 @@ import (
 	"ringfence/firmware/attest"
 	"ringfence/firmware/identity"
 	"ringfence/firmware/lockcfg"
+	"ringfence/provisioning/wire"
 	"ringfence/provisioning/wire/device"
 	"ringfence/provisioning/wire/enroll"
 	"ringfence/provisioning/wire/lock"
@@ -52,9 +53,14 @@ type Config struct {
 	Dialer  identity.Dialer      // nil: net.Dialer
 	OnEvent func(Event)          // nil: events are only logged
 	Reports <-chan report.Report // read only while the stream is attested; nil: none
-	Now     func() time.Time     // nil: time.Now
-	Retry   Retry                // zero: 2 s to 5 min; after a refusal 30 s to 30 min
-	Check   time.Duration        // how often renewal is considered; zero: 30 s
+
+	ReleaseFloor interface{ Define() error } // defined in factory mode; nil: the phone takes no updates
+	OnUpdate     func(wire.Update)           // a release that the service wants here; must not block; nil: refused
+	Progress     <-chan wire.Progress        // read only while the stream is attested; nil: none
+
+	Now   func() time.Time // nil: time.Now
+	Retry Retry            // zero: 2 s to 5 min; after a refusal 30 s to 30 min
+	Check time.Duration    // how often renewal is considered; zero: 30 s
 }
 
 func (c *Config) validate() error {
@@ -108,9 +114,10 @@ type Agent struct {
 	recover  bool // the management certificate was refused: enrol by IDevID
 	unheard  int  // streams in a row that the server closed without a word
 
-	mu      sync.Mutex // guards what follows
-	sip     *identity.Credential
-	refused bool
+	mu         sync.Mutex // guards what follows
+	sip        *identity.Credential
+	refused    bool
+	repository *repository // nil before the first enrolment
 }
 
 // New checks cfg and returns an Agent. It sends no TPM command yet.

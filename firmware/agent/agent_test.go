@@ -37,6 +37,9 @@ type phone struct {
 	manufacturer *authority
 	reports      chan report.Report
 
+	onUpdate func(wire.Update)
+	progress chan wire.Progress
+
 	mu     sync.Mutex
 	events []Event
 	now    time.Duration // ahead of the wall clock
@@ -85,7 +88,7 @@ func (p *phone) run(s *server) (a *Agent, stop func()) {
 			return nil
 		},
 		OnEvent: func(e Event) { p.mu.Lock(); defer p.mu.Unlock(); p.events = append(p.events, e) },
-		Log:     slog.New(slog.DiscardHandler), Dialer: s, Reports: p.reports,
+		Log:     slog.New(slog.DiscardHandler), Dialer: s, Reports: p.reports, OnUpdate: p.onUpdate, Progress: p.progress,
 		Now:   func() time.Time { p.mu.Lock(); defer p.mu.Unlock(); return time.Now().Add(p.now) },
 		Retry: Retry{Base: 10 * time.Millisecond, Max: 50 * time.Millisecond, RefusedBase: 20 * time.Millisecond, RefusedMax: 50 * time.Millisecond},
 		Check: 20 * time.Millisecond})

@@ -30,6 +30,7 @@ func (a *Agent) session(ctx context.Context, connected func()) error {
 	if err != nil {
 		return err
 	}
+	a.setRepository(server, management)
 	a.event(EventEnrolled, fmt.Sprintf("until=%s", management.Leaf.NotAfter.UTC().Format("2006-01-02T15:04:05Z")))
 	return a.stream(ctx, server, management, connected)
 }

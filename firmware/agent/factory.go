@@ -109,6 +109,11 @@ func (a *Agent) showIdentity(nonce []byte) (*factory.Identity, error) {
 	if err := a.cfg.Floor.Define(); err != nil {
 		return nil, err
 	}
+	if a.cfg.ReleaseFloor != nil {
+		if err := a.cfg.ReleaseFloor.Define(); err != nil {
+			return nil, err
+		}
+	}
 	ek, certs, err := keys.Endorsement()
 	if err != nil {
 		return nil, err

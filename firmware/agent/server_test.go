@@ -80,8 +80,11 @@ type server struct {
 	hello     wire.Hello
 	results   []wire.Result
 	reports   []report.Report
-	deaf      bool   // closes streams until a phone enrols by its IDevID
-	config    []byte // sent after evidence
+	deaf      bool         // closes streams until a phone enrols by its IDevID
+	config    []byte       // sent after evidence
+	update    *wire.Update // sent after evidence
+	early     bool         // or before it
+	progress  []wire.Progress
 	conns     []net.Conn
 	lastNonce []byte
 }
@@ -263,6 +266,9 @@ func (s *server) stream(conn *tls.Conn) error {
 					return
 				}
 				s.hello, s.lastNonce = *m.Hello, bytes.Repeat([]byte{7}, enroll.NonceSize)
+				if s.early {
+					answers = append(answers, &wire.Message{Update: s.update})
+				}
 				answers = append(answers, &wire.Message{Challenge: &wire.Challenge{Nonce: s.lastNonce}})
 			})
 		case m.Evidence != nil:
@@ -271,6 +277,13 @@ func (s *server) stream(conn *tls.Conn) error {
 			} else if s.config != nil {
 				answers = append(answers, &wire.Message{Config: &wire.Config{Sealed: s.config}})
 			}
+			s.with(func() {
+				if s.update != nil {
+					answers = append(answers, &wire.Message{Update: s.update})
+				}
+			})
+		case m.Progress != nil:
+			s.with(func() { s.progress = append(s.progress, *m.Progress) })
 		case m.Ping != nil && !m.Ping.Answer:
 			answers = append(answers, &wire.Message{Ping: &wire.Ping{Answer: true}})
 		case m.Result != nil:

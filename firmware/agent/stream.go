@@ -97,6 +97,8 @@ func (s *stream) run(ctx context.Context, server *identity.Server, frames <-chan
 			}
 		case r := <-s.reports():
 			err = s.send(&wire.Message{Report: &r})
+		case p := <-s.progress():
+			err = s.send(&wire.Message{Progress: &p})
 		case <-ping.C:
 			err = s.send(&wire.Message{Ping: &wire.Ping{}})
 		case <-renewal.C:
@@ -117,6 +119,14 @@ func (s *stream) reports() <-chan report.Report {
 	return s.agent.cfg.Reports
 }
 
+// progress is nil until the server accepted us, as reports is.
+func (s *stream) progress() <-chan wire.Progress {
+	if !s.proven || s.judged {
+		return nil
+	}
+	return s.agent.cfg.Progress
+}
+
 func (s *stream) handle(m *wire.Message) error {
 	switch {
 	case m.Challenge != nil:
@@ -124,6 +134,9 @@ func (s *stream) handle(m *wire.Message) error {
 	case m.Config != nil:
 		s.accepted()
 		return s.receive(m.Config)
+	case m.Update != nil:
+		s.accepted()
+		return s.update(*m.Update)
 	case m.Ping != nil && !m.Ping.Answer:
 		return s.send(&wire.Message{Ping: &wire.Ping{Answer: true}})
 	case m.Ping != nil:
@@ -190,6 +203,19 @@ func (s *stream) receive(c *wire.Config) error {
 		a.event(EventConfigured, fmt.Sprintf("version=%d", kept.Version))
 	}
 	return s.send(&wire.Message{Result: &result})
+}
+
+// update passes the service's wish on; what it says is believed by nobody yet.
+func (s *stream) update(u wire.Update) error {
+	if !s.proven {
+		return errors.New("the server sent an update before it looked at us")
+	}
+	if s.agent.cfg.OnUpdate == nil {
+		return s.send(&wire.Message{Progress: &wire.Progress{Release: u.Release, Phase: wire.PhaseRefused, Cause: "trust",
+			Error: "this phone's image holds no release trust, so it can verify no other"}})
+	}
+	s.agent.cfg.OnUpdate(u)
+	return nil
 }
 
 func (s *stream) send(messages ...*wire.Message) error {

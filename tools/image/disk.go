@@ -8,11 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"ringfence/hal/slot"
 )
 
 // FlashDisk writes a phone's disk to path, a sparse file of 98 MiB that is
-// replaced as a whole: GPT; partition 1 the ESP (FAT32) with slotA at
-// \EFI\phone\a.efi and, when not nil, slotB at b.efi; partition 2 an empty
+// replaced as a whole: GPT; partition 1 the ESP (FAT32, laid out by package
+// slot) with slotA at \EFI\phone\a.efi and, when not nil, slotB at b.efi, which
+// is empty otherwise; partition 2 an empty
 // ext4 file system "state". Equal inputs give equal bits.
 func FlashDisk(ctx context.Context, path string, slotA, slotB []byte) error {
 	if len(slotA) == 0 {
@@ -29,7 +32,7 @@ func FlashDisk(ctx context.Context, path string, slotA, slotB []byte) error {
 	}
 	defer os.RemoveAll(dir)
 	disk, esp, state := filepath.Join(dir, "disk"), filepath.Join(dir, "esp"), filepath.Join(dir, "state")
-	if err := makeESP(ctx, esp, slotA, slotB); err != nil {
+	if err := makeESP(esp, slotA, slotB); err != nil {
 		return err
 	}
 	if err := makeState(ctx, state); err != nil {
@@ -69,38 +72,47 @@ func makePartitions(ctx context.Context, path string) error {
 	return err
 }
 
-func makeESP(ctx context.Context, path string, slotA, slotB []byte) error {
+// makeESP makes the volume of the two slots; see package slot.
+func makeESP(path string, slotA, slotB []byte) error {
 	if err := emptyFile(path, espBlocks*blockSize); err != nil {
 		return err
 	}
-	mkfs, err := tool("mkfs.vfat", "dosfstools")
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	if _, err := run(ctx, "", nil, mkfs, "-F", "32", "-s", "1", "-n", "PHONE", "-i", "52494e47", "--invariant", path); err != nil {
+	defer f.Close() // every write of package slot was synced
+	if err := slot.Format(espFile{f, 0}, espBlocks*blockSize, slotSize); err != nil {
 		return err
 	}
-	env := []string{"SOURCE_DATE_EPOCH=" + kernelEpoch, "MTOOLS_SKIP_CHECK=1"}
-	if _, err := run(ctx, "", env, "mmd", "-i", path, "::/EFI", "::/EFI/phone"); err != nil {
+	if err := slot.Place(espFile{f, 0}, slot.A, slotA); err != nil {
 		return err
 	}
-	for _, s := range []struct {
-		slot Slot
-		data []byte
-	}{{SlotA, slotA}, {SlotB, slotB}} {
-		if s.data == nil {
-			continue
-		}
-		file := path + "." + string(s.slot)
-		if err := os.WriteFile(file, s.data, 0o600); err != nil {
-			return err
-		}
-		if _, err := run(ctx, "", env, "mcopy", "-i", path, file, "::/EFI/phone/"+string(s.slot)+".efi"); err != nil {
-			return fmt.Errorf("write slot %c (%d bytes): %w", s.slot, len(s.data), err)
-		}
+	if slotB == nil {
+		return nil
 	}
-	return nil
+	return slot.Place(espFile{f, 0}, slot.B, slotB)
 }
+
+// Reflash puts an image into a slot of the disk at path, as somebody with the
+// disk in hand would. The phone must be off.
+func Reflash(path string, s Slot, image []byte) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(slot.Place(espFile{f, espStart * blockSize}, slot.ID(s), image), f.Close())
+}
+
+// espFile is the ESP in a file, as a slot.Disk.
+type espFile struct {
+	f     *os.File
+	start int64
+}
+
+func (e espFile) ReadAt(p []byte, off int64) (int, error)  { return e.f.ReadAt(p, e.start+off) }
+func (e espFile) WriteAt(p []byte, off int64) (int, error) { return e.f.WriteAt(p, e.start+off) }
+func (e espFile) Sync() error                              { return e.f.Sync() }
 
 func makeState(ctx context.Context, path string) error {
 	if err := emptyFile(path, stateSize); err != nil {

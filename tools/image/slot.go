@@ -36,6 +36,7 @@ const (
 	blockSize  = 512
 	espStart   = 2048
 	espBlocks  = 64 << 20 / blockSize
+	slotSize   = 24 << 20 // so that a download fits the state partition
 	stateStart = espStart + espBlocks
 	stateSize  = 32 << 20
 	diskSize   = stateStart*blockSize + stateSize + 1<<20 // the last MiB holds the second GPT

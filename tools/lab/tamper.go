@@ -56,12 +56,20 @@ func underOldSignature(signed string, unsigned, altered []byte) ([]byte, error) 
 
 // Reflash replaces the image in slot A of the phone's disk, as somebody with
 // the disk in hand would. The phone must be off.
-func (p *Phone) Reflash(ctx context.Context, image string) error {
+func (p *Phone) Reflash(_ context.Context, path string) error {
+	return p.ReflashSlot(image.SlotA, path)
+}
+
+// ReflashSlot is Reflash for either slot.
+func (p *Phone) ReflashSlot(slot image.Slot, path string) error {
 	if p.Machine != nil {
 		return fmt.Errorf("phone %s is on", p.Name)
 	}
-	_, err := Run(ctx, "mcopy", "-o", "-i", p.Disk()+"@@1M", image, "::EFI/phone/a.efi")
-	return err
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return image.Reflash(p.Disk(), slot, raw)
 }
 
 // CopyDisk copies a disk image, keeping its holes.

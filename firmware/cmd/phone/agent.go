@@ -16,6 +16,7 @@ import (
 	"ringfence/firmware/attest"
 	"ringfence/firmware/intercom"
 	"ringfence/firmware/measure"
+	"ringfence/firmware/update"
 	"ringfence/hal"
 	"ringfence/hal/tpm"
 	"ringfence/provisioning/wire/device"
@@ -29,6 +30,7 @@ type agentRole struct {
 	log     *slog.Logger
 	hub     *intercom.Conn
 	agent   *agent.Agent
+	updater *update.Updater // nil: the phone takes no updates
 	reports chan report.Report
 
 	mu     sync.Mutex // guards what follows
@@ -50,7 +52,7 @@ func runAgent(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.build(board, words); err != nil {
+	if err := r.build(ctx, board, words); err != nil {
 		return err
 	}
 	if err := r.hub.Call(ctx, verbSubscribe, nil, nil); err != nil {
@@ -61,6 +63,13 @@ func runAgent(ctx context.Context, _ []string) error {
 	defer work.Wait()
 	defer cancel()
 	work.Go(func() { r.status(ctx) })
+	if r.updater != nil {
+		work.Go(func() {
+			if err := r.updater.Run(ctx); ctx.Err() == nil {
+				r.log.Error("updates ended", "error", err) // init ends a trial by itself
+			}
+		})
+	}
 	work.Go(func() {
 		if err := intercom.Serve(ctx, l, []int{uidCall}, r.handle, nil); err != nil {
 			r.log.Error("intercom ended", "error", err)
@@ -88,7 +97,7 @@ func thisBoard() (boards.Board, map[string]string, error) {
 	return b, words, err
 }
 
-func (r *agentRole) build(board boards.Board, words map[string]string) error {
+func (r *agentRole) build(ctx context.Context, board boards.Board, words map[string]string) error {
 	dev, err := board.OpenTPM()
 	if err != nil {
 		return err
@@ -99,9 +108,15 @@ func (r *agentRole) build(board boards.Board, words map[string]string) error {
 	}
 	cfg := agent.Config{TPM: dev, Floor: dev.Floor(tpm.ConfigFloor), StateDir: stateDir, Model: device.Model(board.Name),
 		Release: words["ringfence.release"], Hint: r.waitHint, OnConfig: r.onConfig, Log: r.log, OnEvent: r.onEvent, Reports: r.reports,
-		Logs: attest.Logs{Phone: r.phoneLog}}
+		Logs: attest.Logs{Phone: r.phoneLog}, ReleaseFloor: dev.Floor(tpm.ReleaseFloor)}
 	if err == nil {
 		cfg.Serial = line
+	}
+	if r.updater, err = r.newUpdater(ctx, board, dev, cfg.Release); err != nil {
+		r.log.Error("no updates", "error", err) // the phone serves all the same
+	}
+	if r.updater != nil {
+		cfg.OnUpdate, cfg.Progress = r.updater.Offer, r.updater.Progress()
 	}
 	r.agent, err = agent.New(cfg)
 	return err
@@ -137,6 +152,8 @@ func (r *agentRole) notice(_ context.Context, q *intercom.Request) (any, error) 
 		return decode(q, func(in leaseMessage) error { r.leased(in); return nil })
 	case verbEvent:
 		return decode(q, func(in eventMessage) error { r.report(report.Report{Events: []report.Event{in}}); return nil })
+	case verbLine:
+		return decode(q, func(in lineMessage) error { r.line(in); return nil })
 	case verbRecord:
 		return decode(q, func(in recordMessage) error { r.report(report.Report{Calls: []report.Call{in}}); return nil })
 	}
@@ -177,6 +194,7 @@ func (r *agentRole) onConfig(c *lock.Config) error {
 }
 
 func (r *agentRole) onEvent(e agent.Event) {
+	r.health(e)
 	stage := map[agent.EventName]string{agent.EventEnrolled: "enrolled", agent.EventAttested: "attested", agent.EventConfigured: "configured"}[e.Name]
 	if stage != "" {
 		if err := r.hub.Notify(verbStage, stageMessage{stage}); err != nil {

@@ -163,9 +163,9 @@ func (m *machine) ask(ctx context.Context, role, verb string, in, out any) error
 // keep the microphone open, nor a port reserved.
 func (m *machine) callerDied() {
 	m.hub.mu.Lock()
-	m.hub.registered, m.hub.inCall = false, false
-	m.hub.tell(verbLine, lineMessage{Kind: "unregistered", Reason: "the call process ended"}, uidUI)
-	m.hub.tell(verbLine, lineMessage{Kind: "ended", Reason: "the call process ended"}, uidUI)
+	m.hub.registered, m.hub.inCall, m.hub.engaged = false, false, false
+	m.hub.tell(verbLine, lineMessage{Kind: "unregistered", Reason: "the call process ended"}, uidUI, uidAgent)
+	m.hub.tell(verbLine, lineMessage{Kind: "ended", Reason: "the call process ended"}, uidUI, uidAgent)
 	m.hub.mu.Unlock()
 	if m.gate == nil {
 		return
@@ -185,12 +185,14 @@ func (m *machine) line(in lineMessage) error {
 		m.hub.registered = true
 	case "unregistered":
 		m.hub.registered = false
+	case "ringing in", "ringing out":
+		m.hub.engaged = true
 	case "answered":
-		m.hub.inCall = true
+		m.hub.inCall, m.hub.engaged = true, true
 	case "ended":
-		m.hub.inCall = false
+		m.hub.inCall, m.hub.engaged = false, false
 	}
-	m.hub.tell(verbLine, in, uidUI)
+	m.hub.tell(verbLine, in, uidUI, uidAgent)
 	m.hub.mu.Unlock()
 	if in.Kind == "registered" {
 		m.stage("registered")

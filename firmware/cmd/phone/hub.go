@@ -10,6 +10,7 @@ import (
 
 	"ringfence/firmware/intercom"
 	"ringfence/firmware/network"
+	"ringfence/firmware/sip"
 	"ringfence/firmware/supervise"
 	"ringfence/provisioning/wire/report"
 )
@@ -32,6 +33,7 @@ type hub struct {
 	proof      *proofMessage // nil before the service judged
 	registered bool
 	inCall     bool
+	engaged    bool // a call is up or on its way
 	offHook    bool
 	machine    *machine
 	sockets    map[string]struct{} // unexpected ones that were told; at most maxEvents
@@ -83,6 +85,10 @@ func allowed(verb string, uid int) bool {
 		verbReserve:   {uidCall},
 		verbStart:     {uidCall},
 		verbStop:      {uidCall},
+		verbSlots:     {uidAgent},
+		verbInstall:   {uidAgent},
+		verbRestart:   {uidAgent},
+		verbCommit:    {uidAgent},
 	}
 	return slices.Contains(who[verb], uid)
 }
@@ -90,8 +96,8 @@ func allowed(verb string, uid int) bool {
 var errNotYours = errors.New("not for this role to ask")
 
 func (h *hub) handle(ctx context.Context, r *intercom.Request) (any, error) {
-	for _, f := range r.Files {
-		_ = f.Close() // nobody passes descriptors to init
+	for _, f := range r.Files { // duplicates, for the time of the answer
+		defer f.Close()
 	}
 	if !allowed(r.Verb, r.Conn.UID()) {
 		return nil, errNotYours
@@ -116,6 +122,9 @@ func (h *hub) handle(ctx context.Context, r *intercom.Request) (any, error) {
 		return decode(r, m.line)
 	case verbRecord:
 		return decode(r, func(in recordMessage) error { h.record(in); return nil })
+	}
+	if answer, mine, err := m.slotRequest(r); mine {
+		return answer, err
 	}
 	return m.mediaRequest(ctx, r)
 }
@@ -155,6 +164,7 @@ func (h *hub) subscribe(c *intercom.Conn) error {
 		errs = append(errs, c.Notify(verbProof, *h.proof))
 	}
 	if c.UID() == uidAgent {
+		errs = append(errs, h.lineNow(c)...)
 		for _, e := range h.events {
 			errs = append(errs, c.Notify(verbEvent, e))
 		}
@@ -164,6 +174,17 @@ func (h *hub) subscribe(c *intercom.Conn) error {
 		h.events, h.records = nil, nil
 	}
 	return errors.Join(errs...)
+}
+
+// lineNow tells the agent what it would have heard had it listened earlier.
+func (h *hub) lineNow(c *intercom.Conn) (errs []error) {
+	if h.registered {
+		errs = append(errs, c.Notify(verbLine, lineMessage{Kind: string(sip.Registered)}))
+	}
+	if h.engaged {
+		errs = append(errs, c.Notify(verbLine, lineMessage{Kind: string(sip.Answered)}))
+	}
+	return errs
 }
 
 // tell sends a notice to the subscribed roles among users and returns how many

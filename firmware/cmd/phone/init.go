@@ -35,6 +35,7 @@ type machine struct {
 	watchdog hal.Watchdog
 	clean    evidence.RadioFinding
 	hub      *hub
+	slots    *slotKeeper // nil: the phone takes no updates
 	gate     *gate
 	ctx      context.Context // of the whole run; the zero machine has none
 	work     sync.WaitGroup
@@ -73,6 +74,7 @@ func (m *machine) steps() []boot.Step {
 		{Name: "board", OnFailure: boot.Halt, Run: m.chooseBoard},
 		{Name: "clock", OnFailure: boot.Degrade, Run: checkClock},
 		{Name: "watchdog", OnFailure: boot.Degrade, Run: m.armWatchdog},
+		{Name: "slots", OnFailure: boot.Degrade, Run: m.openSlots},
 		{Name: "lock", OnFailure: boot.Halt, Run: func(context.Context) error { return supervise.Lock() }},
 		{Name: "supervisor", OnFailure: boot.Halt, Run: m.makeSupervisor},
 		{Name: "secure boot", OnFailure: boot.Halt, Run: m.checkSecureBoot},

@@ -17,12 +17,18 @@ const (
 	verbConfig    = "config"    // agent: the configuration in force; from init as a notice
 	verbUnproven  = "unproven"  // agent: the service refused this phone
 	verbStatus    = "status"    // agent asks for report.Status
-	verbLine      = "line"      // call: what the line does; from init to ui as a notice
+	verbLine      = "line"      // call: what the line does; from init to ui and agent as a notice
 	verbRecord    = "record"    // call: a finished call, passed to agent
 	verbReserve   = "reserve"   // call, and from init to media
 	verbStart     = "start"     // call, and from init to media
 	verbStop      = "stop"      // call, and from init to media
 	verbSilence   = "silence"   // init to media
+
+	// To init, from agent: the image slots, which only init can write.
+	verbSlots   = "slots"         // answer: update.Status
+	verbInstall = "slots.write"   // with the image's descriptor
+	verbRestart = "slots.restart" // answer: restartAnswer
+	verbCommit  = "slots.commit"
 
 	// From init.
 	verbProof     = "proof"      // whether the service accepts this phone's proof
@@ -86,6 +92,23 @@ type lineMessage struct {
 	Emergency bool   `json:"emergency,omitempty"`
 	Codec     string `json:"codec,omitempty"` // with "answered"
 	Suite     string `json:"suite,omitempty"`
+}
+
+type slotsMessage struct {
+	Digests bool `json:"digests"`
+}
+
+type installMessage struct {
+	Size   int64    `json:"size"`
+	SHA256 [32]byte `json:"sha256"`
+}
+
+type restartMessage struct {
+	Try bool `json:"try"` // into the idle slot, once
+}
+
+type restartAnswer struct {
+	Busy bool `json:"busy"`
 }
 
 type chainMessage struct {
