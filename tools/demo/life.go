@@ -28,6 +28,10 @@ type demo struct {
 	image lab.Image
 	a, b  *lab.Phone
 	phone []*lab.Phone
+
+	updates   *lab.Updates
+	good, bad lab.Image // releases 1.0.1 and 1.0.2
+	release   *lab.Proposal
 }
 
 func (d *demo) close() {
@@ -36,6 +40,11 @@ func (d *demo) close() {
 	}
 	if d.world != nil {
 		d.world.Close()
+	}
+	if d.updates != nil {
+		if err := d.updates.Close(); err != nil {
+			d.rows.progress("release log: %v", err)
+		}
 	}
 }
 
@@ -56,6 +65,10 @@ func (d *demo) play(ctx context.Context) {
 	r.run(ctx, "speech heard B to A", func(ctx context.Context) (string, error) { return d.speak(ctx, d.b, d.a, "b-to-a") })
 	r.run(ctx, "call ended", d.callEnded)
 	r.run(ctx, "nothing in clear on the wire", d.nothingInClear)
+	r.run(ctx, "release signed by two", d.signedByTwo)
+	r.run(ctx, "logged", d.logged)
+	r.run(ctx, "rolled out to A", d.rolledOut)
+	r.run(ctx, "bad release reverted by itself", d.reverted)
 	r.run(ctx, "refused: replayed old configuration", d.replayedConfiguration)
 	r.run(ctx, "refused: tampered image", d.tamperedImage)
 	r.run(ctx, "refused: phone not on the allow-list", d.strangePhone)
@@ -67,7 +80,10 @@ func (d *demo) buildImage(ctx context.Context) (_ string, err error) {
 	if err != nil {
 		return "", err
 	}
-	d.image, err = d.world.Manufacturer.BuildImage(ctx, d.board, "1.0.0", filepath.Join(d.out, "image"))
+	if d.updates, err = lab.NewUpdates(ctx, filepath.Join(d.out, "updates"), d.board); err != nil {
+		return "", err
+	}
+	d.image, err = d.buildRelease(ctx, "1.0.0", "image")
 	return "release 1.0.0, signed for Secure Boot, reference values signed", err
 }
 
@@ -103,6 +119,13 @@ func (d *demo) newPhone(ctx context.Context, name, id string) (*lab.Phone, error
 func (d *demo) startSite(ctx context.Context) (string, error) {
 	w := d.world
 	if err := w.NewSite(ctx); err != nil {
+		return "", err
+	}
+	if err := w.Site.ServeUpdates(d.updates.Dir); err != nil {
+		return "", err
+	}
+	w.Site.Provisiond().Stop()
+	if err := w.Site.StartProvisiond(ctx); err != nil {
 		return "", err
 	}
 	if err := w.Manufacturer.Vouchers(ctx, d.manifest(), w.Site.OwnerCA()); err != nil {

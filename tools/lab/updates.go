@@ -152,31 +152,70 @@ func (u *Updates) writeTrust() error {
 	return os.WriteFile(u.Trust, raw, 0o644)
 }
 
-// Publish releases an image of m, signed by two people and logged, and
-// returns its target path.
-func (u *Updates) Publish(ctx context.Context, m *Manufacturer, image Image, model, version string, sequence uint64) (string, error) {
+// Proposal is a release on its way between its signers.
+type Proposal struct {
+	Target string // path of the image in the repository
+
+	proposal *release.Proposal
+	image    []byte
+}
+
+// Propose makes the proposal of an image of m, which nobody has signed yet.
+func (u *Updates) Propose(m *Manufacturer, image Image, model, version string, sequence uint64) (*Proposal, error) {
 	content, err := os.ReadFile(image.UKI())
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	reference, err := os.ReadFile(image.Reference())
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	pem, err := os.ReadFile(filepath.Join(m.Dir, "release.pub"))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	key, err := release.ParsePublicPEM(pem)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	p, err := u.repo.ProposeRelease(release.Release{Manufacturer: Maker, Model: model, Hardware: []string{"r1"}, Version: version,
 		Sequence: sequence, Image: content, Reference: reference, ReferenceKey: key, Now: time.Now()})
+	return &Proposal{fmt.Sprintf("%s/%s/%s/phone.efi", Maker, model, version), p, content}, err
+}
+
+// Sign adds the signature of the n-th person who may release for the model.
+func (u *Updates) Sign(p *Proposal, n int) error { return p.proposal.Sign(u.signers[n], nil) }
+
+// Enter publishes a proposal: it is refused below the threshold, goes into the
+// witnessed log, and is then in the repository.
+func (u *Updates) Enter(ctx context.Context, p *Proposal) error {
+	return u.repo.Publish(ctx, p.proposal, release.Publication{Image: p.image, Log: u.log, Password: password, Now: time.Now()})
+}
+
+// Publish does all of it with two signatures and returns the target path.
+func (u *Updates) Publish(ctx context.Context, m *Manufacturer, image Image, model, version string, sequence uint64) (string, error) {
+	p, err := u.Propose(m, image, model, version, sequence)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s/%s/%s/phone.efi", Maker, model, version), u.publish(ctx, p, content, u.signers...)
+	for n := range u.signers {
+		if err := u.Sign(p, n); err != nil {
+			return "", err
+		}
+	}
+	return p.Target, u.Enter(ctx, p)
+}
+
+// Export leaves a release as anybody may check it with cosign or openssl.
+func (u *Updates) Export(ctx context.Context, tools Tools, target, dir string) error {
+	_, err := Run(ctx, tools.Ringfence, "release", "export", u.Dir, target, "--out", dir)
+	return err
+}
+
+// Verify checks a published release as a phone does.
+func (u *Updates) Verify(ctx context.Context, tools Tools, target string) error {
+	_, err := Run(ctx, tools.Ringfence, "release", "verify", u.Dir, target, "--trust", u.Trust)
+	return err
 }
 
 // Close ends the log and its witness.
