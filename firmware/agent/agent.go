@@ -49,7 +49,9 @@ type Config struct {
 	OnConfig func(*lock.Config) error // applies a configuration; an error refuses it
 	Log      *slog.Logger
 
-	Serial  io.ReadWriteCloser   // factory line, closed by Run; nil: no factory mode
+	// Serial opens the factory line; Run closes it. It is called only while the
+	// phone has no identity: later it does not listen to a station. nil: no factory mode.
+	Serial  func() (io.ReadWriteCloser, error)
 	Dialer  identity.Dialer      // nil: net.Dialer
 	OnEvent func(Event)          // nil: events are only logged
 	Reports <-chan report.Report // read only while the stream is attested; nil: none
@@ -167,9 +169,6 @@ func (a *Agent) identify(ctx context.Context) error {
 	}
 	if errors.Is(err, identity.ErrNone) {
 		return a.factoryMode(ctx)
-	}
-	if a.cfg.Serial != nil { // a phone with an identity does not listen to a station
-		err = errors.Join(err, a.cfg.Serial.Close())
 	}
 	return err
 }

@@ -22,13 +22,17 @@ func (a *Agent) factoryMode(ctx context.Context) error {
 	if a.cfg.Serial == nil {
 		return fmt.Errorf("%w, and there is no factory line: enrol it with `ringfence factory enroll`", identity.ErrNone)
 	}
+	port, err := a.cfg.Serial()
+	if err != nil {
+		return fmt.Errorf("open the factory line: %w", err)
+	}
+	serial := &line{ReadWriteCloser: port}
 	a.event(EventFactoryWaiting, string(a.cfg.Model))
-	serial := &line{ReadWriteCloser: a.cfg.Serial}
 	stop := context.AfterFunc(ctx, serial.shut)
 	defer stop()
 	defer serial.shut()
 	var timer *time.Timer
-	err := a.serveFactory(serial, func() {
+	err = a.serveFactory(serial, func() {
 		if timer == nil {
 			timer = time.AfterFunc(linger, serial.shut)
 		}

@@ -67,7 +67,7 @@ func startPhone(t *testing.T, vtpm *tpmtest.TPM, dir string, wrap func(io.ReadWr
 	t.Helper()
 	near, far := net.Pipe()
 	a, err := agent.New(agent.Config{TPM: vtpm.Device, Floor: vtpm.Device.Floor(tpm.ConfigFloor), StateDir: dir,
-		Model: "virt64", Release: "1.0.0", Serial: near,
+		Model: "virt64", Release: "1.0.0", Serial: func() (io.ReadWriteCloser, error) { return near, nil },
 		Hint: func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() },
 		Logs: attest.Logs{
 			Event: func() ([]byte, error) { return []byte("event log"), nil },

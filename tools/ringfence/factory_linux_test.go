@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"os"
@@ -113,7 +114,7 @@ func TestFactoryOverTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	line, port := openPTY(t)
-	phone, err := agent.New(agent.Config{TPM: vtpm.Device, Floor: vtpm.Floor(), StateDir: state, Model: "virt64", Release: "1.0.0", Serial: line,
+	phone, err := agent.New(agent.Config{TPM: vtpm.Device, Floor: vtpm.Floor(), StateDir: state, Model: "virt64", Release: "1.0.0", Serial: func() (io.ReadWriteCloser, error) { return line, nil },
 		Hint: func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() },
 		Logs: attest.Logs{Event: func() ([]byte, error) { return []byte("log"), nil }, IMA: func() ([]byte, error) { return nil, nil },
 			Phone: func() []evidence.Entry { return nil }},

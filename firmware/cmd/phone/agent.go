@@ -17,7 +17,6 @@ import (
 	"ringfence/firmware/intercom"
 	"ringfence/firmware/measure"
 	"ringfence/firmware/update"
-	"ringfence/hal"
 	"ringfence/hal/tpm"
 	"ringfence/provisioning/wire/device"
 	"ringfence/provisioning/wire/evidence"
@@ -102,16 +101,9 @@ func (r *agentRole) build(ctx context.Context, board boards.Board, words map[str
 	if err != nil {
 		return err
 	}
-	line, err := board.OpenFactoryLine()
-	if err != nil && !errors.Is(err, hal.ErrAbsent) {
-		return err
-	}
 	cfg := agent.Config{TPM: dev, Floor: dev.Floor(tpm.ConfigFloor), StateDir: stateDir, Model: device.Model(board.Name),
 		Release: words["ringfence.release"], Hint: r.waitHint, OnConfig: r.onConfig, Log: r.log, OnEvent: r.onEvent, Reports: r.reports,
-		Logs: attest.Logs{Phone: r.phoneLog}, ReleaseFloor: dev.Floor(tpm.ReleaseFloor)}
-	if err == nil {
-		cfg.Serial = line
-	}
+		Logs: attest.Logs{Phone: r.phoneLog}, Serial: board.OpenFactoryLine, ReleaseFloor: dev.Floor(tpm.ReleaseFloor)}
 	if r.updater, err = r.newUpdater(ctx, board, dev, cfg.Release); err != nil {
 		r.log.Error("no updates", "error", err) // the phone serves all the same
 	}
