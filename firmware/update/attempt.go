@@ -220,25 +220,26 @@ func (u *Updater) start(ctx context.Context, t *Target, rec *record) error {
 	if err != nil {
 		return err
 	}
-	for {
-		if err := u.idle(ctx, t.Custom.Release); err != nil {
-			return err
-		}
-		rec.try(t, status, u.attempted(rec, t))
-		if err := u.save(rec); err != nil {
-			return err
-		}
-		u.say(t.Custom.Release, wire.PhaseRebooting, "", nil)
-		u.drain(ctx)
+	if err := u.idle(ctx, t.Custom.Release); err != nil {
+		return err
+	}
+	rec.try(t, status, u.attempted(rec, t))
+	if err := u.save(rec); err != nil {
+		return err
+	}
+	u.say(t.Custom.Release, wire.PhaseRebooting, "", nil)
+	u.drain(ctx)
+	for said := false; ; said = true {
 		err := u.cfg.Local.Restart(ctx, true)
 		if !errors.Is(err, ErrBusy) {
 			return err
 		}
-		u.say(t.Custom.Release, wire.PhaseDeferred, "", nil)
-		pause, cancel := context.WithTimeout(ctx, u.cfg.Retry)
-		<-pause.Done() // off hook without a call is not told to us
-		cancel()
-		if ctx.Err() != nil {
+		if !said {
+			u.say(t.Custom.Release, wire.PhaseDeferred, "", nil)
+		}
+		select { // off hook without a call is not told to us
+		case <-time.After(u.cfg.Retry):
+		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
