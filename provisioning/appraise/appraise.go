@@ -71,7 +71,7 @@ func Appraise(ev *evidence.Evidence, want Expected, challenge Challenge) *Verdic
 		v.refuse("phone log: %v", err)
 		return v
 	}
-	ref := nearest(want.References, values)
+	ref := nearest(want.References, values, events)
 	if ref == nil {
 		v.refuse("no reference values for this model: import a signed release first")
 		return v
@@ -146,12 +146,22 @@ func firmwareValues(values map[int]evidence.Digest) map[int]evidence.Digest {
 	return quoted
 }
 
-// nearest picks the reference that agrees in most registers; the newest wins
+// nearest picks the reference that agrees in most registers and components (one
+// changed component changes several registers at once); the newest wins
 // a tie. A difference is then named against that release.
-func nearest(refs []*release.Reference, values map[int]evidence.Digest) *release.Reference {
+func nearest(refs []*release.Reference, values map[int]evidence.Digest, events []evidence.Event) *release.Reference {
+	measured := make(map[evidence.Digest]bool, len(events))
+	for _, e := range events {
+		measured[e.Digest] = true
+	}
 	score := func(r *release.Reference) (n int) {
 		for _, i := range release.ExactPCRs {
 			if r.PCRs[i] == values[i] {
+				n++
+			}
+		}
+		for _, c := range r.Components {
+			if measured[c.SHA256] {
 				n++
 			}
 		}
