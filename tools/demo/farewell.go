@@ -13,7 +13,7 @@ func (d *demo) farewell(ok bool) {
 	fmt.Fprint(d.rows.out, `
 What to try next:
   listen        build/demo/a-to-b.heard.wav, and build/demo/a-to-b.sent.wav beside it
-  look          tshark -r build/demo/lab/segment.pcap
+  look          build/demo/screen-idle.png, build/demo/screen-call.png; tshark -r build/demo/lab/segment.pcap
   keep it on    ./scripts/demo --keep
   test it       ./scripts/test
 `)

@@ -59,7 +59,7 @@ func (d *demo) play(ctx context.Context) {
 	r.run(ctx, "enrolled", d.stage("enrolled"))
 	r.run(ctx, "attested", d.attested)
 	r.run(ctx, "configured", d.stage("configured"))
-	r.run(ctx, "registered", d.stage("registered"))
+	r.run(ctx, "registered", d.registered)
 	r.run(ctx, "call set up", d.callSetUp)
 	r.run(ctx, "speech heard A to B", func(ctx context.Context) (string, error) { return d.speak(ctx, d.a, d.b, "a-to-b") })
 	r.run(ctx, "speech heard B to A", func(ctx context.Context) (string, error) { return d.speak(ctx, d.b, d.a, "b-to-a") })
@@ -196,13 +196,25 @@ func (d *demo) attested(ctx context.Context) (string, error) {
 	return "the service appraised quote, event log and keys of both: trusted", nil
 }
 
+func (d *demo) registered(ctx context.Context) (string, error) {
+	line, err := d.onBoth(ctx, bootLimit, `stage name=registered\b`)
+	if err != nil {
+		return "", err
+	}
+	return line, d.a.Machine.Screenshot(filepath.Join(d.out, "screen-idle.png"))
+}
+
 func (d *demo) callSetUp(ctx context.Context) (string, error) {
 	limit, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	if err := lab.Call(limit, d.a, d.b, "101"); err != nil {
 		return "", err
 	}
-	return d.onBoth(ctx, callLimit, `ringfence call: line kind=answered`)
+	line, err := d.onBoth(ctx, callLimit, `ringfence call: line kind=answered`)
+	if err != nil {
+		return "", err
+	}
+	return line, d.b.Machine.Screenshot(filepath.Join(d.out, "screen-call.png"))
 }
 
 // speak says a random number into from and compares what to played.
