@@ -268,6 +268,9 @@ func firstTable(m *slottest.Machine) int64 {
 func TestFormatIsFAT32(t *testing.T) {
 	mtype, err := exec.LookPath("mtype")
 	if err != nil {
+		if os.Getenv("RINGFENCE_REQUIRE") != "" {
+			t.Fatal("mtools is not installed: run scripts/setup")
+		}
 		t.Skip("SKIPPED: needs mtools")
 	}
 	m, _ := flashed(t, []byte("an image"))

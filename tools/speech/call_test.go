@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"ringfence/hal/audio"
 	"ringfence/hal/audio/audiotest"
 	"ringfence/tools/speech"
+	"ringfence/tools/tooltest"
 )
 
 // phone is the media half of a phone, behind a path that carries its packets.
@@ -141,9 +141,7 @@ func (p *phone) open(t *testing.T, said []int16, clock audiotest.Clock) {
 // The firmware's own media must pass without loss, and fail with 30 %: its
 // concealment may please the ear, but the words are not there.
 func TestCompareOverCall(t *testing.T) {
-	if _, err := exec.LookPath("espeak-ng"); err != nil {
-		t.Skip("espeak-ng is not installed")
-	}
+	tooltest.Need(t, "espeak-ng")
 	said, err := speech.Say(t.Context(), "The number is "+speech.Number(rand.New(rand.NewPCG(8, 9))), "en")
 	if err != nil {
 		t.Fatal(err)
